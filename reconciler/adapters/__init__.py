@@ -1,0 +1,1 @@
+"""Effects. Each module implements a port and knows no sibling."""

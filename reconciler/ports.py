@@ -1,0 +1,133 @@
+"""The seams between the engine and the world: one Protocol per effect.
+
+The engine is given implementations by the composition root and never imports one. Every port has a fake beside the
+real adapter's contract tests (tests/adapters), and one suite runs on both.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from reconciler.model.identity import ProcessId
+from reconciler.model.launch import Launch
+
+
+class Clock(Protocol):
+    """Reads the time."""
+
+    def now(self) -> float:
+        """Seconds of CLOCK_BOOTTIME."""
+        ...
+
+    def wall(self) -> float:
+        """Seconds since the epoch, for display only."""
+        ...
+
+
+class SpawnFailed(Exception):
+    """A command could not be started. The text is the reason as a shell would give it."""
+
+
+class ExitReport(NamedTuple):
+    """The end of a main process. Both `code` and `signal` None: it ended and nobody can say how."""
+
+    process: ProcessId
+    code: int | None
+    signal: int | None
+
+
+class ProcessTable(Protocol):
+    """Starts, signals, watches and ends processes. Identities are (pid, start time); a stranger is never signalled.
+
+    Exits are reported in two steps, so that a crash in between loses nothing: `exited` is called while the process is
+    still a zombie, and it is reaped after the call returned (by then the exit stands in the journal).
+    """
+
+    def spawn(self, launch: Launch, spawn_id: str) -> ProcessId:
+        """Start a process as leader of a session of its own and watch it.
+
+        `spawn_id` goes into its environment as RECONCILER_SPAWN_ID. Raises SpawnFailed.
+        """
+        ...
+
+    def adopt(self, process: ProcessId) -> bool:
+        """Watch a process that an earlier controller started. False when it is gone already."""
+        ...
+
+    def find(self, spawn_id: str) -> ProcessId | None:
+        """The living session leader that carries this spawn id, for an intent whose outcome was not written down."""
+        ...
+
+    def signal(self, process: ProcessId, signal: int, scope: str) -> bool:
+        """Send a signal to the process, its group or its tree (`scope`). False when there is nobody left."""
+        ...
+
+    def kill_tree(self, process: ProcessId, spawn_id: str) -> None:
+        """KILL the process and all that belongs to it. Returns at once; `leftovers` tells when all is gone."""
+        ...
+
+    def leftovers(self, process: ProcessId, spawn_id: str) -> Sequence[ProcessId]:
+        """What of its tree lives although the main process ended. Cheap when there is nothing."""
+        ...
+
+    def on_exit(self, exited: Callable[[ExitReport], None]) -> None:
+        """Whom to tell when a watched main process ends."""
+        ...
+
+    def report(self, process: ProcessId, code: int | None, signal: int | None) -> None:
+        """The keeper reaped an adopted process: the end of the wait for how it ended."""
+        ...
+
+
+class Stream(NamedTuple):
+    """One log stream: a FIFO that the pump moves to a file. `id` is `<program uid>/<ordinal>/<out|err>`."""
+
+    id: str
+    fifo: str
+    path: str
+    max_size: int
+    max_files: int
+    compress: str  # gzip or none
+    mode: int
+    owner: tuple[int, int] | None  # (uid, gid) of the FIFO; None: the controller's
+
+
+class LogSink(Protocol):
+    """Keeps one FIFO per stream alive and moves its bytes to files."""
+
+    def open(self, stream: Stream) -> None:
+        """Make sure that FIFO, holder and file exist; a changed path, size or mode takes effect at once."""
+        ...
+
+    def close(self, stream_id: str) -> None:
+        """Drain, then let the FIFO go. The files stay."""
+        ...
+
+    def mark(self, stream_ids: Iterable[str], run: str, done: Callable[[], None]) -> None:
+        """Note in the index that `run` ended here. `done` is called when it is noted."""
+        ...
+
+
+class Journal(Protocol):
+    """An append-only record of what was decided and seen. Survives SIGKILL between any two instructions."""
+
+    def append(self, record: Sequence[Any], *, durable: bool = False) -> None:
+        """Write one record (JSON values). `durable`: also against power loss."""
+        ...
+
+    def replay(self) -> Iterable[list[Any]]:
+        """All whole records since the last checkpoint, the checkpoint's own first; a torn tail is left out."""
+        ...
+
+    def checkpoint(self, records: Iterable[Sequence[Any]]) -> None:
+        """Replace all that was written by these records, atomically."""
+        ...
+
+    @property
+    def full(self) -> bool:
+        """Whether a checkpoint is due."""
+        ...
+
+    @property
+    def writable(self) -> bool:
+        """False when the disk refused the last segment: records are lost until it takes one again."""
+        ...
