@@ -5,7 +5,7 @@ controller folds what it finds and knows the same. Folding never looks at a spec
 failure?) was decided when the record was made, and stands in it.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -94,13 +94,13 @@ class Forgotten(NamedTuple):
 
 
 class Progressed(NamedTuple):
-    """The rollout of (revision, epoch) took a step: it began, or `available` up-to-date replicas are available."""
+    """The rollout of (revision, epoch) began, or came further than ever before."""
 
     uid: str
     revision: str
     epoch: int
     at: float
-    available: int
+    score: int
     complete: bool
 
 
@@ -112,7 +112,7 @@ class Reset(NamedTuple):
 
 
 class Restored(NamedTuple):
-    """A whole replica at a checkpoint: history and process, as nested tuples."""
+    """A whole replica, at a checkpoint or taken over from a deleted namesake: plain nested tuples."""
 
     uid: str
     ordinal: int
@@ -122,20 +122,6 @@ class Restored(NamedTuple):
 
 Record = Intended | Spawned | Exited | Emptied | StopBegan | Killed | Forgotten | Progressed | Reset | Restored
 
-RECORDS: dict[str, type[Any]] = {
-    "intended": Intended,
-    "spawned": Spawned,
-    "exited": Exited,
-    "emptied": Emptied,
-    "stop": StopBegan,
-    "killed": Killed,
-    "forgotten": Forgotten,
-    "progressed": Progressed,
-    "reset": Reset,
-    "restored": Restored,
-}
-TAGS = {record: tag for tag, record in RECORDS.items()}
-
 
 @dataclass(slots=True)
 class Ledger:
@@ -144,3 +130,207 @@ class Ledger:
     observed: Observed = field(default_factory=Observed)
     memory: Memory = field(default_factory=Memory)
     intent: Intended | None = None  # spawns are serial: at most one is open in all ledgers together
+
+
+def fold(ledger: Ledger, record: Record) -> None:
+    """Change the ledger as the record says. A record that does not fit what is known changes nothing."""
+    FOLDS[type(record)](ledger, record)
+
+
+def _intended(ledger: Ledger, record: Intended) -> None:
+    ledger.intent = record
+
+
+def _spawned(ledger: Ledger, record: Spawned) -> None:
+    intent = ledger.intent
+    if intent is None or intent.spawn_id != record.spawn_id:
+        return
+    ledger.intent = None
+    ledger.observed.processes[record.ordinal] = Process(
+        ProcessId(record.pid, record.start_ticks),
+        record.spawn_id,
+        intent.revision,
+        intent.epoch,
+        intent.at,
+        intent.cause,
+    )
+    history = ledger.memory.histories.get(record.ordinal, NO_HISTORY)
+    ledger.memory.histories[record.ordinal] = History(
+        failures=history.failures,
+        last_exit=history.last_exit,
+        last_started_at=intent.at,
+        runs=history.runs + 1,
+        restarts=history.restarts + (intent.cause is Cause.PROCESS_EXITED),
+    )
+
+
+def _exited(ledger: Ledger, record: Exited) -> None:
+    process = ledger.observed.processes.get(record.ordinal)
+    history = ledger.memory.histories.get(record.ordinal, NO_HISTORY)
+    if process is not None and not process.ended:
+        revision, epoch, started_at = process.revision, process.epoch, process.started_at
+        if record.empty:
+            del ledger.observed.processes[record.ordinal]
+        else:
+            ledger.observed.processes[record.ordinal] = process._replace(ended=True)
+    elif ledger.intent is not None and ledger.intent.ordinal == record.ordinal:
+        revision, epoch, started_at = ledger.intent.revision, ledger.intent.epoch, ledger.intent.at
+        ledger.intent = None
+    else:
+        return
+    ended = Exit(
+        record.outcome, record.code, record.signal, record.at, record.ran_seconds, revision, epoch, record.message
+    )
+    ledger.memory.histories[record.ordinal] = History(
+        failures=record.failures,
+        last_exit=ended,
+        last_started_at=started_at,
+        done_revision=revision if record.done else "",
+        done_epoch=epoch if record.done else 0,
+        done_outcome=record.outcome if record.done else None,
+        runs=history.runs,
+        restarts=history.restarts,
+    )
+
+
+def _emptied(ledger: Ledger, record: Emptied) -> None:
+    process = ledger.observed.processes.get(record.ordinal)
+    if process is not None and process.ended:
+        del ledger.observed.processes[record.ordinal]
+
+
+def _stop_began(ledger: Ledger, record: StopBegan) -> None:
+    process = ledger.observed.processes.get(record.ordinal)
+    if process is not None:
+        stopping = Stopping(record.cause, record.at, record.kill_at)
+        ledger.observed.processes[record.ordinal] = process._replace(stopping=stopping)
+
+
+def _killed(ledger: Ledger, record: Killed) -> None:
+    process = ledger.observed.processes.get(record.ordinal)
+    if process is not None and process.stopping is not None:
+        stopping = process.stopping._replace(killed=True)
+        ledger.observed.processes[record.ordinal] = process._replace(stopping=stopping)
+
+
+def _forgotten(ledger: Ledger, record: Forgotten) -> None:
+    if record.ordinal in ledger.observed.processes:
+        return
+    ledger.memory.histories.pop(record.ordinal, None)
+
+
+def _progressed(ledger: Ledger, record: Progressed) -> None:
+    memory = ledger.memory
+    memory.progress_revision, memory.progress_epoch = record.revision, record.epoch
+    memory.progress_at, memory.progress_score, memory.complete = record.at, record.score, record.complete
+    if record.complete and record.score:
+        memory.available_revision = record.revision
+
+
+def _reset(ledger: Ledger, record: Reset) -> None:
+    for ordinal, history in ledger.memory.histories.items():
+        if record.ordinal in (-1, ordinal):
+            ledger.memory.histories[ordinal] = history._replace(
+                failures=0, done_revision="", done_epoch=0, done_outcome=None
+            )
+
+
+def _restored(ledger: Ledger, record: Restored) -> None:
+    ledger.memory.histories[record.ordinal] = history_from(record.history)
+    if record.process is not None:
+        ledger.observed.processes[record.ordinal] = process_from(record.process)
+
+
+FOLDS: dict[type[Any], Callable[[Ledger, Any], None]] = {
+    Intended: _intended,
+    Spawned: _spawned,
+    Exited: _exited,
+    Emptied: _emptied,
+    StopBegan: _stop_began,
+    Killed: _killed,
+    Forgotten: _forgotten,
+    Progressed: _progressed,
+    Reset: _reset,
+    Restored: _restored,
+}
+"""Total over Record; a test says so."""
+
+
+# --- to and from the journal ------------------------------------------------------------------------------------------
+
+TAGS: dict[type[Any], str] = {
+    Intended: "intended",
+    Spawned: "spawned",
+    Exited: "exited",
+    Emptied: "emptied",
+    StopBegan: "stop",
+    Killed: "killed",
+    Forgotten: "forgotten",
+    Progressed: "progressed",
+    Reset: "reset",
+    Restored: "restored",
+}
+RECORDS = {tag: record for record, tag in TAGS.items()}
+ENUMS: dict[str, type[Cause] | type[Outcome]] = {"cause": Cause, "outcome": Outcome}
+
+
+def encode(record: Record) -> tuple[Any, ...]:
+    """The record as JSON values, its tag first."""
+    return (TAGS[type(record)], *record)
+
+
+def decode(values: Sequence[Any]) -> Record | None:
+    """The record that was encoded; None for a tag that a newer release has written."""
+    kind = RECORDS.get(values[0])
+    if kind is None:
+        return None
+    fields = dict(zip(kind._fields, values[1:], strict=False))
+    for name, enum in ENUMS.items():
+        if name in fields:
+            fields[name] = enum(fields[name])
+    record: Record = kind(**fields)
+    return record
+
+
+def snapshot(uid: str, ledger: Ledger) -> Iterator[Record]:
+    """Records that fold to the same ledger: the checkpoint of one object."""
+    memory = ledger.memory
+    ordinals = sorted(memory.histories.keys() | ledger.observed.processes.keys())
+    for ordinal in ordinals:
+        process = ledger.observed.processes.get(ordinal)
+        yield Restored(uid, ordinal, memory.histories.get(ordinal, NO_HISTORY), process)
+    if memory.available_revision and memory.available_revision != memory.progress_revision:
+        yield Progressed(uid, memory.available_revision, 0, memory.progress_at, 1, True)
+    if memory.progress_revision:
+        yield Progressed(
+            uid,
+            memory.progress_revision,
+            memory.progress_epoch,
+            memory.progress_at,
+            memory.progress_score,
+            memory.complete,
+        )
+    if ledger.intent is not None:
+        yield ledger.intent
+
+
+def history_from(values: Sequence[Any]) -> History:
+    """A History from its plain nested values (JSON knows no enums and no named tuples)."""
+    fields = dict(zip(History._fields, values, strict=False))
+    if fields.get("last_exit") is not None:
+        ended = dict(zip(Exit._fields, fields["last_exit"], strict=False))
+        fields["last_exit"] = Exit(**{**ended, "outcome": Outcome(ended["outcome"])})
+    if fields.get("done_outcome") is not None:
+        fields["done_outcome"] = Outcome(fields["done_outcome"])
+    return History(**fields)
+
+
+def process_from(values: Sequence[Any]) -> Process:
+    """A Process from its plain nested values."""
+    fields = dict(zip(Process._fields, values, strict=False))
+    fields["id"] = ProcessId(*fields["id"])
+    fields["cause"] = Cause(fields["cause"])
+    if fields.get("stopping") is not None:
+        cause, *rest = fields["stopping"]
+        fields["stopping"] = Stopping(Cause(cause), *rest)
+    return Process(**fields)

@@ -29,10 +29,11 @@ class Stop(NamedTuple):
     process: ProcessId
     kill_at: float
     silent: bool  # runOnce: not starting it again is how it is stopped
+    rest: bool  # the main process is gone: the signal is for what it left behind
     cause: Cause
 
     def __str__(self) -> str:
-        how = "await its end" if self.silent else "signal"
+        how = "await its end" if self.silent else "signal the rest" if self.rest else "signal"
         until = "no kill" if self.kill_at == NEVER else f"kill at {self.kill_at:.3f}"
         return f"stop   {self.ordinal}  pid {self.process.pid}  {how}, {until}  {self.cause}"
 

@@ -20,8 +20,8 @@ class Cause(StrEnum):
     """Why a process is started, stopped or killed: a closed set, the same words in log, events and `describe`."""
 
     NEW_REPLICA = "NewReplica"  # the replica did not run before: first start, or the count went up
-    PROCESS_EXITED = "ProcessExited"  # it ended and its restart policy wants it again
-    PROCESS_FAILED = "ProcessFailed"  # it ended with a failure and its restart policy wants it again
+    PROCESS_EXITED = "ProcessExited"  # it ended unasked and its restart policy wants it again
+    NEXT_RUN = "NextRun"  # runOnce: the last run succeeded, the next piece of work may come
     REVISION_CHANGED = "RevisionChanged"  # a field of the revision, or content it reads, changed
     RESTART_REQUESTED = "RestartRequested"  # an operator asked
     SCALED_DOWN = "ScaledDown"  # the count went down
@@ -53,6 +53,7 @@ class Exit(NamedTuple):
     at: float
     ran_seconds: float
     revision: str
+    epoch: int
     message: str = ""  # NOT_STARTED: the reason as a shell would give it
 
 
@@ -88,8 +89,7 @@ class History(NamedTuple):
     done_epoch: int = 0
     done_outcome: Outcome | None = None
     runs: int = 0  # processes started
-    restarts: int = 0  # of them, after an exit that nobody asked for
-    settle_until: float = -NEVER  # not before: the log pump still notes where the last run ended
+    restarts: int = 0  # of them, those with cause ProcessExited
 
 
 NO_HISTORY = History()
@@ -110,8 +110,9 @@ class Memory:
     progress_at: float = -NEVER  # the last step of the rollout: its start, or a replica that became available
     progress_revision: str = ""  # the (revision, epoch) that progress_at is about
     progress_epoch: int = 0
-    progress_available: int = 0  # how many up-to-date replicas were available then
-    available_revision: str = ""  # the last revision at which a rollout completed
+    progress_score: int = 0  # how far it had come then, see rollout.score
+    complete: bool = False  # that rollout has reached every replica
+    available_revision: str = ""  # the last revision whose rollout was completed
 
 
 class RestartPolicy(StrEnum):
@@ -140,7 +141,9 @@ class Desired:
     uid: str
     generation: int
     revision: str
+    startable: frozenset[str]  # revisions that can be started: the current one, and older ones while we still know how
     replicas: int  # after suspend, overrides and scale decisions
+    kept: int  # ordinals below this are remembered although they may not be wanted now (suspended, stopped)
     stop_cause: Cause = Cause.SCALED_DOWN  # why an unwanted replica is stopped
     stopped_ordinals: frozenset[int] = frozenset()  # stopped one by one by an operator
     kill_now: bool = False  # `stop --now`: drains end at once
@@ -148,7 +151,7 @@ class Desired:
     restart_policy: RestartPolicy = RestartPolicy.ALWAYS
     success_exit_codes: frozenset[int] = frozenset({0})
     success_signals: frozenset[int] = frozenset()
-    backoff: Backoff = Backoff()
+    backoff: Backoff = field(default_factory=Backoff)
     min_restart_interval: float = 0.1
     grace_period: float = 30.0
     min_ready: float = 1.0

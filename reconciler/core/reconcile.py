@@ -1,0 +1,171 @@
+"""The heart: what is wanted, what runs and what is remembered, to a plan.
+
+Level, not edge: the plan depends on the state alone, never on what happened last, so a lost event costs latency only.
+Each replica is put in its bucket first; then each bucket has one answer.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from reconciler.core import rollout
+from reconciler.core.buckets import Bucket, Seat, bucket_of, is_outdated, next_revision, seat_of
+from reconciler.core.health import available_at, is_proven
+from reconciler.core.plan import Action, Forget, Kill, Plan, Start, Stop
+from reconciler.core.restart import next_start_at
+from reconciler.model.state import NEVER, Cause, Desired, History, Memory, Observed, Outcome
+
+LEFTOVERS_GRACE_SECONDS = 30.0
+UNSETTLED = frozenset({Bucket.OUTDATED, Bucket.SURPLUS, Bucket.ABANDONED})
+NO_STEPS = rollout.Steps(frozenset(), frozenset(), start=True)
+
+Answer = tuple[Action | None, float]
+"""An action, if there is one, and when to look again although nothing has happened."""
+
+
+class Pass(NamedTuple):
+    """A plan, and whether the replicas are independent of each other now.
+
+    While `settled`, a pass over the ordinals that changed gives the same actions as a full one (the simulator proves
+    it): no rollout, no scaling is under way in which one replica's fate depends on the others.
+    """
+
+    plan: Plan
+    settled: bool
+
+
+def reconcile(desired: Desired, observed: Observed, memory: Memory, now: float) -> Pass:
+    """Plan for all replicas of one Program."""
+    ordinals = sorted(observed.processes.keys() | memory.histories.keys() | set(range(desired.replicas)))
+    seats = {o: seat_of(desired, o, observed.processes, memory.histories, now) for o in ordinals}
+    buckets = {o: bucket_of(seat) for o, seat in seats.items()}
+    returning = [o for o, bucket in buckets.items() if bucket is Bucket.DUE and _is_returning(seats[o])]
+    settled = not (
+        returning
+        or any(bucket in UNSETTLED for bucket in buckets.values())
+        or (desired.recreate and any(is_outdated(desired, o, p) for o, p in observed.processes.items()))
+    )
+    steps = NO_STEPS if settled else rollout.steps(desired, observed, memory, buckets, returning, now)
+    actions: list[Action] = []
+    wake_at = rollout.deadline_at(desired, observed, memory)
+    if wake_at <= now:
+        wake_at = NEVER  # it is over: status says so, and only an event or an edit changes anything
+    for ordinal, bucket in buckets.items():
+        action, look_again_at = _answer(seats[ordinal], bucket, steps)
+        if action is not None:
+            actions.append(action)
+        wake_at = min(wake_at, look_again_at)
+    return Pass(Plan(tuple(sorted(actions, key=_order)), wake_at), settled)
+
+
+def reconcile_only(
+    ordinals: Iterable[int], desired: Desired, observed: Observed, memory: Memory, now: float
+) -> Plan | None:
+    """Plan for some replicas of a Program whose last full pass was settled; None when a full pass is needed after all.
+
+    `wake_at` is about these replicas only: the earlier one of it and the last full pass's holds.
+    """
+    actions: list[Action] = []
+    wake_at = NEVER
+    for ordinal in ordinals:
+        seat = seat_of(desired, ordinal, observed.processes, memory.histories, now)
+        bucket = bucket_of(seat)
+        if bucket in UNSETTLED or (bucket is Bucket.DUE and _is_returning(seat)):
+            return None
+        action, look_again_at = _answer(seat, bucket, NO_STEPS)
+        if action is not None:
+            actions.append(action)
+        wake_at = min(wake_at, look_again_at)
+    return Plan(tuple(actions), wake_at)
+
+
+def _is_returning(seat: Seat) -> bool:
+    """Whether this free ordinal would come back at an old revision if the rollout does not carry it over."""
+    return next_revision(seat.desired, seat.history) != seat.desired.revision
+
+
+def _order(action: Action) -> tuple[int, int]:
+    """Ends before starts, so that what a start needs (memory, connections) is free; then by ordinal."""
+    return (1 if isinstance(action, Start) else 0, action.ordinal)
+
+
+def _answer(seat: Seat, bucket: Bucket, steps: rollout.Steps) -> Answer:
+    """What a bucket asks for now, and when to look at it again."""
+    return _answer_running(seat, bucket, steps) if seat.process is not None else _answer_free(seat, bucket, steps)
+
+
+def _answer_running(seat: Seat, bucket: Bucket, steps: rollout.Steps) -> Answer:
+    desired, ordinal, process, history, now = seat
+    assert process is not None
+    match bucket:
+        case Bucket.OVERDUE:
+            return Kill(ordinal, process.id, _kill_cause(seat)), NEVER
+        case Bucket.DRAINING:
+            assert process.stopping is not None
+            return None, process.stopping.kill_at
+        case Bucket.LEFTOVERS:
+            return _stop(seat, Cause.LEFTOVERS)
+        case Bucket.SURPLUS:
+            by_operator = desired.replicas > ordinal
+            return _stop(seat, Cause.STOPPED_BY_OPERATOR if by_operator else desired.stop_cause)
+        case Bucket.OUTDATED if ordinal in steps.stop:
+            changed = process.revision != desired.revision
+            return _stop(seat, Cause.REVISION_CHANGED if changed else Cause.RESTART_REQUESTED)
+        case Bucket.OUTDATED | Bucket.FRESH:
+            at = available_at(desired, process, history)
+            return None, at if at > now else NEVER
+    return None, NEVER  # KILLED, STEADY
+
+
+def _answer_free(seat: Seat, bucket: Bucket, steps: rollout.Steps) -> Answer:
+    desired, ordinal, _, history, _ = seat
+    match bucket:
+        case Bucket.ABANDONED:
+            return Forget(ordinal, desired.stop_cause), NEVER
+        case Bucket.WAITING:
+            return None, next_start_at(desired, ordinal, history, next_revision(desired, history))
+        case Bucket.DUE if steps.start:
+            return _start(seat, steps)
+    return None, NEVER  # RESTING, DONE, DUE while a Recreate waits
+
+
+def _start(seat: Seat, steps: rollout.Steps) -> Answer:
+    desired, ordinal, _, history, now = seat
+    revision = desired.revision if ordinal in steps.carry_over else next_revision(desired, history)
+    epoch = desired.epoch_of(ordinal)
+    start = Start(ordinal, revision, epoch, start_cause(desired, history, revision, epoch))
+    # A replica that has proved itself stays available; any other is to be looked at when it has run for minReady.
+    return start, NEVER if is_proven(desired, history, revision) else now + desired.min_ready
+
+
+def start_cause(desired: Desired, history: History, revision: str, epoch: int) -> Cause:
+    """Why this start: the words that log, events and describe use."""
+    last = history.last_exit
+    if last is None:
+        return Cause.NEW_REPLICA
+    if last.revision != revision:
+        return Cause.REVISION_CHANGED
+    if last.epoch < epoch:
+        return Cause.RESTART_REQUESTED
+    if last.outcome is Outcome.STOPPED:
+        return Cause.NEW_REPLICA
+    if desired.run_once and last.outcome is Outcome.SUCCEEDED:
+        return Cause.NEXT_RUN
+    return Cause.PROCESS_EXITED
+
+
+def _stop(seat: Seat, cause: Cause) -> Answer:
+    desired, ordinal, process, _, now = seat
+    assert process is not None
+    rest = cause is Cause.LEFTOVERS
+    grace_seconds = 0.0 if desired.kill_now else desired.grace_period
+    if rest and grace_seconds == NEVER:
+        # `infinity` is a promise to the main process and its work; what it left behind is not waited for without end.
+        grace_seconds = LEFTOVERS_GRACE_SECONDS
+    silent = desired.run_once and not rest and not desired.kill_now
+    return Stop(ordinal, process.id, now + grace_seconds, silent, rest, cause), now + grace_seconds
+
+
+def _kill_cause(seat: Seat) -> Cause:
+    assert seat.process is not None
+    assert seat.process.stopping is not None
+    return Cause.GRACE_PERIOD_OVER if seat.now >= seat.process.stopping.kill_at else Cause.KILL_REQUESTED
