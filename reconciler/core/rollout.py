@@ -41,7 +41,7 @@ def steps(
     free = [o for o in outdated if o not in available]
     # Free ordinals first: carrying one over ends no process.
     spent = [o for o in (*sorted(returning), *sorted(outdated)) if o in available][: max(0, budget)]
-    # A free ordinal that is unavailable anyway is carried over while that keeps the bound, else it comes back as it was.
+    # One that is unavailable anyway is carried over while that keeps the bound, else it comes back as it was.
     carried = frozenset(o for o in returning if o in spent or (o not in available and budget >= 0))
     stops = frozenset(o for o in outdated if o in spent or o in free) | at_once
     return Steps(stops, carried, start=True)
