@@ -23,6 +23,21 @@ class Clock(Protocol):
         ...
 
 
+class Timer(Protocol):
+    """A call that can still be taken back."""
+
+    def cancel(self) -> None:
+        """Do not call."""
+        ...
+
+
+class Scheduling(NamedTuple):
+    """How the engine waits: by the event loop's calls, or by a simulated world's."""
+
+    soon: Callable[[Callable[[], None]], object]
+    later: Callable[[float, Callable[[], None]], Timer]
+
+
 class SpawnFailed(Exception):
     """A command could not be started. The text is the reason as a shell would give it."""
 
@@ -75,6 +90,14 @@ class ProcessTable(Protocol):
 
     def report(self, process: ProcessId, code: int | None, signal: int | None) -> None:
         """The keeper reaped an adopted process: the end of the wait for how it ended."""
+        ...
+
+    def unreported(self) -> Sequence[ProcessId]:
+        """Adopted processes that ended and whose report is due."""
+        ...
+
+    def resolve_unreported(self, process: ProcessId) -> ExitReport:
+        """No report is awaited any more: how it ended as far as the kernel still knows. Told here only."""
         ...
 
 

@@ -1,0 +1,118 @@
+"""Carries out a plan: one call per action, in the order of the plan. There are no decisions here.
+
+What an action needs after a crash is in the journal before the call. An outcome is an observation and goes the way of
+all observations.
+"""
+
+from collections.abc import Callable
+
+from reconciler.core.memory import Exited, Forgotten, Intended, Killed, Spawned, StopBegan
+from reconciler.core.plan import Action, Forget, Kill, Start, Stop
+from reconciler.core.restart import failures_after
+from reconciler.engine.building import Builder
+from reconciler.engine.controlled import Controlled
+from reconciler.engine.observe import Observer
+from reconciler.model.state import NO_HISTORY, Outcome
+from reconciler.ports import Clock, LogSink, ProcessTable, SpawnFailed
+
+
+class Actuator:
+    """Turns actions into calls of the process table and the log sink."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        table: ProcessTable,
+        sink: LogSink,
+        observer: Observer,
+        builder: Builder,
+        spawn_prefix: str,
+        failed_start: Callable[[Controlled, int], None],
+    ) -> None:
+        self._clock = clock
+        self._table = table
+        self._sink = sink
+        self._observer = observer
+        self._builder = builder
+        self._spawn_prefix = spawn_prefix
+        self._failed_start = failed_start
+        self.spawns = 0
+
+    def carry_out(self, controlled: Controlled, action: Action) -> None:
+        """One action, one effect."""
+        match action:
+            case Start():
+                self._start(controlled, action)
+            case Stop():
+                self._stop(controlled, action)
+            case Kill():
+                self._kill(controlled, action)
+            case Forget():
+                self.forget(controlled, action.ordinal)
+
+    def _start(self, controlled: Controlled, action: Start) -> None:
+        ordinal, now = action.ordinal, self._clock.now()
+        self.spawns += 1
+        spawn_id = f"{self._spawn_prefix}{self.spawns:x}"
+        intent = Intended(controlled.uid, ordinal, spawn_id, action.revision, action.epoch, action.cause, now)
+        self._observer.record(controlled, intent)
+        try:
+            launch = self._builder.launch(controlled, action.revision, ordinal)
+            self._open_streams(controlled, action.revision, ordinal)
+            process = self._table.spawn(launch, spawn_id)
+        except SpawnFailed as reason:
+            self._record_failed_start(controlled, action, str(reason))
+            return
+        self._observer.record(controlled, Spawned(controlled.uid, ordinal, spawn_id, *process))
+        self._observer.watch(controlled, ordinal, process)
+
+    def _record_failed_start(self, controlled: Controlled, action: Start, reason: str) -> None:
+        history = controlled.ledger.memory.histories.get(action.ordinal, NO_HISTORY)
+        failures = failures_after(controlled.desired, history, action.revision, 0.0)
+        record = Exited(
+            controlled.uid,
+            action.ordinal,
+            Outcome.NOT_STARTED,
+            None,
+            None,
+            self._clock.now(),
+            0.0,
+            failures,
+            done=False,
+            empty=True,
+            message=reason,
+        )
+        self._observer.record(controlled, record)
+        self._failed_start(controlled, action.ordinal)
+
+    def _stop(self, controlled: Controlled, action: Stop) -> None:
+        now = self._clock.now()
+        record = StopBegan(controlled.uid, action.ordinal, action.cause, now, action.kill_at)
+        self._observer.record(controlled, record)
+        spec = controlled.built.spec
+        if action.rest:
+            self._table.signal(action.process, spec.stop_signal_number, "tree")
+        elif not action.silent:
+            self._table.signal(action.process, spec.stop_signal_number, spec.stop_scope)
+
+    def _kill(self, controlled: Controlled, action: Kill) -> None:
+        process = controlled.ledger.observed.processes[action.ordinal]
+        self._observer.record(controlled, Killed(controlled.uid, action.ordinal, self._clock.now()))
+        self._table.kill_tree(action.process, process.spawn_id)
+
+    def forget(self, controlled: Controlled, ordinal: int) -> None:
+        """Drop the memory of an ordinal and let its log streams go; the log files stay."""
+        self._observer.record(controlled, Forgotten(controlled.uid, ordinal))
+        for stream in controlled.open_streams.pop(ordinal, ()):
+            self._sink.close(stream.id)
+
+    def _open_streams(self, controlled: Controlled, revision: str, ordinal: int) -> None:
+        streams = self._builder.streams(controlled, revision, ordinal)
+        known = controlled.open_streams.get(ordinal)
+        if known != streams:
+            for stream in streams:
+                self._sink.open(stream)
+            gone = {stream.id for stream in known or ()} - {stream.id for stream in streams}
+            for stream_id in gone:
+                self._sink.close(stream_id)
+            controlled.open_streams[ordinal] = streams

@@ -1,0 +1,96 @@
+"""From an accepted object to what can be started: spec, facts of the host, revision, template.
+
+The only place of the engine that knows launches. What the host lacks (a user, a file) is no error here: it becomes the
+reason why a start fails, and is looked at again at the next start.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from reconciler.core import launching
+from reconciler.core.launching import Facts
+from reconciler.engine.controlled import Built, Controlled
+from reconciler.model.launch import Launch
+from reconciler.model.manifest import ProgramSpec, effective_canonical, program_from_canonical
+from reconciler.model.objects import Accepted
+from reconciler.model.revision import revision as revision_of
+from reconciler.ports import SpawnFailed, Stream
+
+
+class Surroundings(Protocol):
+    """What the host says about what a spec names: users, links, contents of files."""
+
+    def read(self, name: str, spec: ProgramSpec) -> Facts:
+        """The facts now. Never raises for what a host can do to it: `problems` says."""
+        ...
+
+    def fingerprint(self, spec: ProgramSpec) -> tuple[Any, ...]:
+        """Cheap; differs when something that the spec reads has changed. Empty when it reads nothing."""
+        ...
+
+
+class Builder:
+    """Makes Built from Accepted, and Launches and Streams from Built."""
+
+    def __init__(self, surroundings: Surroundings, state_dir: str, defaults: Mapping[str, Any]) -> None:
+        self._surroundings = surroundings
+        self._state_dir = state_dir
+        self._defaults = defaults
+
+    def effective(self, canonical: Mapping[str, Any]) -> dict[str, Any]:
+        """The spec as written, over the defaults of the configuration."""
+        return effective_canonical(canonical, self._defaults)
+
+    def build(self, accepted: Accepted) -> Built:
+        """Read the surroundings and make what can be started."""
+        canonical = self.effective(accepted.canonical)
+        spec = program_from_canonical(canonical)
+        facts = self._surroundings.read(accepted.name, spec)
+        # As written, so that a count that an operator or a queue sets rolls only what really depends on it.
+        count = spec.replicas if launching.count_matters(spec) else None
+        revision = revision_of(canonical, facts.digests, count)
+        template = None
+        if facts.startable:
+            template = launching.template(
+                spec, facts, name=accepted.name, uid=accepted.uid, revision=revision, state_dir=self._state_dir
+            )
+        return Built(spec, revision, template, facts.problems, dict(facts.digests), facts.fingerprint)
+
+    def fingerprint(self, built: Built) -> tuple[Any, ...]:
+        """What `built.fingerprint` would be now."""
+        return self._surroundings.fingerprint(built.spec)
+
+    def launch(self, controlled: Controlled, revision: str, ordinal: int) -> Launch:
+        """How this ordinal is started at this revision. Raises SpawnFailed with what the host lacks."""
+        template = controlled.templates.get(revision)
+        if template is None:
+            built = self.build(controlled.accepted)
+            if built.template is None or built.revision != revision:
+                raise SpawnFailed("; ".join(built.problems) or "its surroundings are changing")
+            controlled.built = built
+            template = controlled.templates[revision] = built.template
+        return launching.launch(template, ordinal, controlled.desired.replicas)
+
+    def streams(self, controlled: Controlled, revision: str, ordinal: int) -> tuple[Stream, ...]:
+        """The log streams of this ordinal."""
+        template = controlled.templates.get(revision)
+        return () if template is None else tuple(Stream(*t) for t in launching.streams(template, ordinal))
+
+    def process_name(self, controlled: Controlled, ordinal: int) -> str:
+        """What the process is called for display."""
+        template = controlled.built.template
+        if template is None:
+            return f"{controlled.name}-{ordinal}"
+        return launching.process_name(template, ordinal)
+
+
+def keep_templates(controlled: Controlled) -> None:
+    """Add the current revision's template; drop those of revisions that nothing runs or last ran."""
+    ledger = controlled.ledger
+    used = {p.revision for p in ledger.observed.processes.values()}
+    used |= {h.last_exit.revision for h in ledger.memory.histories.values() if h.last_exit is not None}
+    built = controlled.built
+    kept = {revision: t for revision, t in controlled.templates.items() if revision in used}
+    if built.template is not None:
+        kept[built.revision] = built.template
+    controlled.templates = kept

@@ -1,0 +1,85 @@
+"""What is to be said about a Program beside its replicas: sources, wishes, logs, host, fields not yet in force."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from reconciler.engine.controlled import Controlled
+from reconciler.model.objects import Accepted
+from reconciler.model.revision import not_yet_supported
+from reconciler.model.state import Condition, ConditionStatus
+from reconciler.ports import Journal
+
+EXPLAINED: dict[str, str] = {
+    "Invalid": "The file can no longer be read as a manifest; the last accepted spec stays in force.",
+    "Conflict": "Another source declares the same name with another spec; the owner keeps it.",
+    "SourceSuspect": "The source lost its manifests; nothing is stopped until it is back or the loss is confirmed.",
+    "Overridden": "An operator's wish is in force instead of a part of the spec.",
+    "NotYetSupported": "Fields that are accepted and checked, and have no effect in this release.",
+    "RunsAsRoot": "The controller is root and the spec names no user.",
+    "CannotStart": "The host lacks something that the spec names.",
+    "LogTrouble": "Output cannot be written to its file; it waits in the pipe.",
+    "SafeMode": "The controller died three times within a minute: only accepted specs are in force.",
+    "JournalUnwritable": "The state directory takes no more records; work that must not be repeated is not started.",
+    "StateUnwritable": "The state directory does not take the status of this object.",
+}
+"""Every condition type that is given here, with what it means; the docs list them from here."""
+
+
+class Finder(Protocol):
+    """Where conditions about sources come from."""
+
+    def conditions(self, accepted: Accepted) -> list[Condition]: ...
+
+
+class Conditions:
+    """Finds what holds of a Program now."""
+
+    def __init__(
+        self,
+        sources: Finder,
+        journal: Journal,
+        trouble: Callable[[str], str | None],
+        *,
+        running_as_root: bool,
+        safe_mode: bool,
+        daemon: Callable[[], dict[str, Any]],
+    ) -> None:
+        self._sources, self._journal, self._trouble = sources, journal, trouble
+        self._running_as_root, self._safe_mode, self._daemon = running_as_root, safe_mode, daemon
+
+    def of(self, controlled: Controlled) -> list[Condition]:
+        """All that holds, in a fixed order."""
+        found = list(self._sources.conditions(controlled.accepted))
+        overridden = controlled.overrides.texts()
+        if overridden:
+            found.append(_true("Overridden", "OperatorOverride", "; ".join(overridden)))
+        fields = not_yet_supported(controlled.built.spec)
+        if fields:
+            found.append(_true("NotYetSupported", "FieldsIgnored", f"no effect yet: {', '.join(fields)}"))
+        if self._running_as_root and controlled.built.spec.user is None:
+            found.append(_true("RunsAsRoot", "NoUserWritten", "spec.user is not set, processes run as root"))
+        if controlled.built.problems:
+            found.append(_true("CannotStart", "HostLacksSomething", "; ".join(controlled.built.problems)))
+        found += self._log_trouble(controlled)
+        if not self._journal.writable:
+            found.append(_true("JournalUnwritable", "DiskRefuses", "the journal cannot be written"))
+        if self._safe_mode:
+            found.append(_true("SafeMode", "ControllerDied", "manifests are not read, accepted specs are in force"))
+        return found
+
+    def _log_trouble(self, controlled: Controlled) -> list[Condition]:
+        messages = dict.fromkeys(
+            message
+            for streams in controlled.open_streams.values()
+            for stream in streams
+            if (message := self._trouble(stream.id))
+        )
+        return [_true("LogTrouble", "CannotWrite", "; ".join(messages))] if messages else []
+
+    def daemon(self) -> dict[str, Any]:
+        """The controller's own health."""
+        return {"journalWritable": self._journal.writable, **self._daemon()}
+
+
+def _true(kind: str, reason: str, message: str) -> Condition:
+    return Condition(kind, ConditionStatus.TRUE, reason, message)

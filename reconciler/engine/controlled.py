@@ -1,0 +1,54 @@
+"""One Program under control: its accepted spec, what is built from it, what runs, and what is still to be looked at."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from reconciler.core.launching import LaunchTemplate
+from reconciler.core.memory import Ledger
+from reconciler.model.manifest import ProgramSpec
+from reconciler.model.objects import Accepted
+from reconciler.model.overrides import Overrides
+from reconciler.model.state import NEVER, Desired
+from reconciler.ports import Stream, Timer
+
+
+@dataclass(slots=True)
+class Built:
+    """What can be started: made from one accepted spec and the host's facts (users, files, links)."""
+
+    spec: ProgramSpec
+    revision: str
+    template: LaunchTemplate | None  # None: the host lacks something, `problems` says what
+    problems: tuple[str, ...]
+    digests: dict[str, str]
+    fingerprint: tuple[Any, ...]
+
+
+@dataclass(slots=True, eq=False)
+class Controlled:
+    """The engine's record of one Program. `eq=False`: it is an identity, and a key of sets."""
+
+    accepted: Accepted
+    built: Built
+    desired: Desired
+    ledger: Ledger
+    overrides: Overrides = field(default_factory=Overrides)
+    templates: dict[str, LaunchTemplate] = field(default_factory=dict)  # by revision, of what may be started
+    deleted: bool = False
+    open_streams: dict[int, tuple[Stream, ...]] = field(default_factory=dict)  # ordinal -> its log streams
+    dirty_ordinals: set[int] = field(default_factory=set)
+    dirty: bool = True  # all of it
+    settled: bool = False  # what the last full pass said
+    wake_at: float = NEVER
+    timer: Timer | None = None
+    surroundings: tuple[tuple[Any, ...], float] | None = None  # another fingerprint than built, and since when
+
+    @property
+    def name(self) -> str:
+        """The Program's name."""
+        return self.accepted.name
+
+    @property
+    def uid(self) -> str:
+        """The object's uid: a re-created namesake has another."""
+        return self.accepted.uid

@@ -1,0 +1,185 @@
+"""The loop: whatever happens marks a Program dirty; a pass looks at what is dirty, asks the core, carries out the plan.
+
+    exit, timer, manifest, wish, report  ->  mark  ->  pass: reconcile -> actuate -> publish
+
+Cost is O(what changed): while the replicas of a Program are independent of each other (`settled`), only those that were
+marked are looked at. A pass takes at most 20 actions or 10 ms, round robin over Programs; then the world is looked at
+again.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from reconciler.core import rollout
+from reconciler.core.memory import encode, snapshot
+from reconciler.core.plan import Action, Plan, Start
+from reconciler.core.reconcile import reconcile, reconcile_only
+from reconciler.engine.actuate import Actuator
+from reconciler.engine.building import Builder
+from reconciler.engine.controlled import Controlled
+from reconciler.engine.observe import Observer
+from reconciler.engine.publish import Publisher
+from reconciler.model.state import NEVER, RestartPolicy
+from reconciler.ports import Clock, Journal, LogSink, ProcessTable, Scheduling
+
+ACTIONS_PER_PASS = 20
+PASS_SECONDS = 0.010
+RETRY_SECONDS = 5.0
+UNWRITABLE_RETRY_SECONDS = 1.0
+
+log = logging.getLogger("reconciler")
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The world, as the composition root hands it in."""
+
+    clock: Clock
+    journal: Journal
+    table: ProcessTable
+    sink: LogSink
+
+
+class Loop:
+    """The work queue and the passes over it."""
+
+    def __init__(self, ports: Ports, scheduling: Scheduling, builder: Builder, spawn_prefix: str) -> None:
+        self._clock, self._journal = ports.clock, ports.journal
+        self._scheduling = scheduling
+        self.programs: dict[str, Controlled] = {}
+        self._queue: dict[Controlled, None] = {}  # an ordered set
+        self._scheduled = False
+        self.held = True  # nothing is decided before everything that runs is known
+        self.passes = 0
+        self.observer = Observer(ports.clock, ports.journal, ports.table, ports.sink, self.mark, scheduling.later)
+        self.actuator = Actuator(ports.clock, ports.table, ports.sink, self.observer, builder, spawn_prefix, self.mark)
+        self.publisher: Publisher
+        self.emptied: Callable[[Controlled], None] = lambda controlled: None
+
+    # --- marks --------------------------------------------------------------------------------------------------------
+
+    def mark(self, controlled: Controlled, ordinal: int | None = None) -> None:
+        """Something happened to this replica (None: to the Program): look at it soon."""
+        if ordinal is None:
+            controlled.dirty = True
+        else:
+            controlled.dirty_ordinals.add(ordinal)
+        self._queue[controlled] = None
+        self._schedule()
+
+    def release(self) -> None:
+        """Begin to decide."""
+        self.held = False
+        for controlled in self.programs.values():
+            self.mark(controlled)
+
+    def _schedule(self) -> None:
+        if not self._scheduled and not self.held and self._queue:
+            self._scheduled = True
+            self._scheduling.soon(self._pass)
+
+    # --- a pass -------------------------------------------------------------------------------------------------------
+
+    def _pass(self) -> None:
+        self._scheduled = False
+        self.passes += 1
+        budget, until = ACTIONS_PER_PASS, self._clock.now() + PASS_SECONDS
+        while self._queue and budget > 0:
+            controlled = next(iter(self._queue))
+            del self._queue[controlled]
+            try:
+                budget -= self._look_at(controlled, budget)
+            except Exception:
+                # One Program's fault is a condition of that Program; the rest goes on.
+                self._fail(controlled)
+            if self._clock.now() >= until:
+                break
+        if self._journal.full:
+            self.checkpoint()
+        self._schedule()
+
+    def _look_at(self, controlled: Controlled, budget: int) -> int:
+        """Reconcile one Program with at most `budget` actions; how many were carried out."""
+        now, ledger = self._clock.now(), controlled.ledger
+        plan: Plan | None = None
+        if controlled.settled and not controlled.dirty:
+            marked = controlled.dirty_ordinals
+            batch = [marked.pop() for _ in range(min(budget, len(marked)))]
+            plan = reconcile_only(batch, controlled.desired, ledger.observed, ledger.memory, now)
+            if plan is not None:
+                self._wake(controlled, min(plan.wake_at, controlled.wake_at))
+        if plan is None:
+            plan = self._full(controlled, now)
+        todo, rest = plan.actions[:budget], plan.actions[budget:]
+        for action in todo:
+            self._carry_out(controlled, action)
+        if rest and not controlled.settled:
+            controlled.dirty = True
+        controlled.dirty_ordinals.update(action.ordinal for action in rest)
+        if rest or controlled.dirty_ordinals:
+            self._queue[controlled] = None
+        self.publisher.changed(controlled)
+        if controlled.deleted and not ledger.observed.processes:
+            self.emptied(controlled)
+        return len(todo)
+
+    def _full(self, controlled: Controlled, now: float) -> Plan:
+        desired, ledger = controlled.desired, controlled.ledger
+        controlled.dirty = False
+        controlled.dirty_ordinals.clear()
+        step = rollout.progress(desired, ledger.observed, ledger.memory, now)
+        if step is not None and not controlled.deleted:
+            self.observer.record(controlled, step)
+        plan, controlled.settled = reconcile(desired, ledger.observed, ledger.memory, now)
+        self._wake(controlled, plan.wake_at)
+        return plan
+
+    def _carry_out(self, controlled: Controlled, action: Action) -> None:
+        if isinstance(action, Start) and not self._journal.writable and _must_not_repeat(controlled):
+            # What may not be done twice is not begun while it cannot be written down that it was.
+            self._scheduling.later(UNWRITABLE_RETRY_SECONDS, lambda: self.mark(controlled, action.ordinal))
+            return
+        self.actuator.carry_out(controlled, action)
+        self.publisher.acted(controlled, action)
+
+    def _fail(self, controlled: Controlled) -> None:
+        log.exception("program/%s: a pass failed; it is tried again in %g s", controlled.name, RETRY_SECONDS)
+        self._scheduling.later(RETRY_SECONDS, lambda: self.mark(controlled))
+
+    # --- time ---------------------------------------------------------------------------------------------------------
+
+    def _wake(self, controlled: Controlled, wake_at: float) -> None:
+        if wake_at == controlled.wake_at:
+            return
+        if controlled.timer is not None:
+            controlled.timer.cancel()
+            controlled.timer = None
+        controlled.wake_at = wake_at
+        if wake_at != NEVER:
+            seconds = max(0.0, wake_at - self._clock.now())
+            controlled.timer = self._scheduling.later(seconds, lambda: self._woken(controlled))
+
+    def _woken(self, controlled: Controlled) -> None:
+        controlled.timer = None
+        controlled.wake_at = NEVER
+        self.mark(controlled)
+
+    def forget(self, controlled: Controlled) -> None:
+        """The Program is gone: no timer, no place in the queue."""
+        self._wake(controlled, NEVER)
+        self._queue.pop(controlled, None)
+
+    def checkpoint(self) -> None:
+        """Let the journal begin anew with what is known."""
+        self._journal.checkpoint(record for controlled in self.programs.values() for record in encoded(controlled))
+
+
+def encoded(controlled: Controlled) -> list[tuple[object, ...]]:
+    """One object's records for a checkpoint."""
+    return [encode(record) for record in snapshot(controlled.uid, controlled.ledger)]
+
+
+def _must_not_repeat(controlled: Controlled) -> bool:
+    desired = controlled.desired
+    return desired.run_once or desired.restart_policy is RestartPolicy.NEVER

@@ -1,0 +1,216 @@
+"""What happened, written down and folded: exits, what is left of trees, and what an earlier controller left running.
+
+Nothing is decided here but what an exit means (core.restart). Every record is in the journal before it is folded, and
+folded before the process is reaped: killed at any line, the next controller learns the same from journal and keeper.
+"""
+
+from collections.abc import Callable, Iterable
+
+from reconciler.core import memory
+from reconciler.core.memory import Emptied, Exited, Intended, Ledger, Record, Spawned
+from reconciler.core.restart import verdict
+from reconciler.engine.controlled import Controlled
+from reconciler.model.identity import ProcessId
+from reconciler.model.state import NO_HISTORY, Process
+from reconciler.ports import Clock, ExitReport, Journal, LogSink, ProcessTable
+
+SETTLE_SECONDS = 0.005
+"""How long a replacement waits at most until the pump has noted where the log of the run before it ends."""
+
+REPORT_SECONDS = 1.0
+"""How long the keeper may take to say how an adopted process ended, before its end is Unknown."""
+
+
+class Observer:
+    """Keeps the ledgers equal to the process table."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        journal: Journal,
+        table: ProcessTable,
+        sink: LogSink,
+        mark: Callable[[Controlled, int], None],
+        later: Callable[[float, Callable[[], None]], object],
+    ) -> None:
+        self._clock = clock
+        self._journal = journal
+        self._table = table
+        self._sink = sink
+        self._mark = mark
+        self._later = later
+        self._seats: dict[ProcessId, tuple[Controlled, int]] = {}
+        self._gone: set[ProcessId] = set()  # of an earlier controller, ended and reaped: the keeper will say how
+        self._overdue: set[ProcessId] = set()  # adopted and ended, not reported when we looked last
+        self._ended: dict[ProcessId, tuple[Controlled, int]] = {}  # main process gone, the tree is not empty yet
+        self.exits = 0
+        table.on_exit(self.exited)
+
+    def record(self, controlled: Controlled, record: Record, *, durable: bool = False) -> None:
+        """Write down, then know."""
+        self._journal.append(memory.encode(record), durable=durable)
+        memory.fold(controlled.ledger, record)
+
+    def watch(self, controlled: Controlled, ordinal: int, process: ProcessId) -> None:
+        """Remember whose process this is."""
+        self._seats[process] = (controlled, ordinal)
+
+    # --- ends ---------------------------------------------------------------------------------------------------------
+
+    def exited(self, report: ExitReport) -> None:
+        """A main process ended. It is reaped after this returned."""
+        seat = self._seats.pop(report.process, None)
+        if seat is None:
+            return
+        controlled, ordinal = seat
+        process = controlled.ledger.observed.processes[ordinal]
+        now = self._clock.now()
+        history = controlled.ledger.memory.histories.get(ordinal, NO_HISTORY)
+        judged = verdict(controlled.desired, process, history, report.code, report.signal, now)
+        empty = not self._table.leftovers(process.id, process.spawn_id)
+        record = Exited(
+            controlled.uid,
+            ordinal,
+            judged.outcome,
+            report.code,
+            report.signal,
+            now,
+            now - process.started_at,
+            judged.failures,
+            judged.done,
+            empty,
+            "",
+        )
+        self.record(controlled, record, durable=judged.done)
+        self.exits += 1
+        if not empty:
+            self._await_rest(controlled, ordinal, process)
+        self._settle_log(controlled, ordinal, process)
+
+    def _settle_log(self, controlled: Controlled, ordinal: int, process: Process) -> None:
+        """Let the pump note the end of this run in the log before the next one writes to it."""
+        streams = controlled.open_streams.get(ordinal)
+        if not streams:
+            self._mark(controlled, ordinal)
+            return
+        self._sink.mark([s.id for s in streams], process.spawn_id, lambda: self._mark(controlled, ordinal))
+        self._later(SETTLE_SECONDS, lambda: self._mark(controlled, ordinal))
+
+    def _await_rest(self, controlled: Controlled, ordinal: int, process: Process) -> None:
+        self._ended[process.id] = (controlled, ordinal)
+        if len(self._ended) == 1:
+            self._later(0.02, self._look_at_rests)
+
+    def _look_at_rests(self) -> None:
+        """Trees whose main process ended: are they empty now? Polled: nothing tells of a stranger's end."""
+        for process_id, (controlled, ordinal) in list(self._ended.items()):
+            process = controlled.ledger.observed.processes.get(ordinal)
+            if process is None or process.id != process_id:
+                del self._ended[process_id]
+                continue
+            if not self._table.leftovers(process.id, process.spawn_id):
+                del self._ended[process_id]
+                self.record(controlled, Emptied(controlled.uid, ordinal))
+                self._mark(controlled, ordinal)
+            elif process.stopping is not None and process.stopping.killed:
+                # What was forked while the KILL went round.
+                self._table.kill_tree(process.id, process.spawn_id)
+        if self._ended:
+            self._later(0.05, self._look_at_rests)
+
+    # --- taking over --------------------------------------------------------------------------------------------------
+
+    def adopt(self, controlled: Controlled) -> None:
+        """Take over the processes that the journal knows of and that still run.
+
+        What has ended meanwhile stays in its seat until the keeper says how, or nobody did within REPORT_SECONDS.
+        """
+        self._resolve_intent(controlled)
+        for ordinal, process in list(controlled.ledger.observed.processes.items()):
+            if process.ended:
+                self._await_rest(controlled, ordinal, process)
+                continue
+            self.watch(controlled, ordinal, process.id)
+            if not self._table.adopt(process.id):
+                self._gone.add(process.id)
+                self._later(REPORT_SECONDS, lambda gone=process.id: self._give_up(gone))  # type: ignore[misc]
+
+    def lose(self, controlled: Controlled) -> None:
+        """Another boot: nothing of what the journal knows can still run, and nobody can say how it ended."""
+        ledger = controlled.ledger
+        if ledger.intent is not None:
+            self._record_unknown(controlled, ledger.intent.ordinal, _intended_process(ledger.intent))
+        for ordinal, process in list(ledger.observed.processes.items()):
+            if process.ended:
+                self.record(controlled, Emptied(controlled.uid, ordinal))
+            else:
+                self._record_unknown(controlled, ordinal, process)
+
+    def _resolve_intent(self, controlled: Controlled) -> None:
+        """A spawn whose outcome was not written down: it runs, or it ran and ended unseen."""
+        intent = controlled.ledger.intent
+        if intent is None:
+            return
+        found = self._table.find(intent.spawn_id)
+        if found is not None:
+            record = Spawned(controlled.uid, intent.ordinal, intent.spawn_id, found.pid, found.start_ticks)
+            self.record(controlled, record)
+        else:
+            self._record_unknown(controlled, intent.ordinal, _intended_process(intent))
+
+    def _record_unknown(self, controlled: Controlled, ordinal: int, process: Process) -> None:
+        """It ended, and neither the kernel nor the keeper can say how."""
+        now = self._clock.now()
+        history = controlled.ledger.memory.histories.get(ordinal, NO_HISTORY)
+        judged = verdict(controlled.desired, process, history, None, None, now)
+        record = Exited(
+            controlled.uid,
+            ordinal,
+            judged.outcome,
+            None,
+            None,
+            now,
+            max(0.0, now - process.started_at),
+            judged.failures,
+            judged.done,
+            empty=True,
+            message="",
+        )
+        self.record(controlled, record, durable=judged.done)
+
+    def reported(self, exits: Iterable[ExitReport]) -> None:
+        """The keeper reaped these. Strangers are dropped; when this returns, the rest stands in the journal."""
+        for report in exits:
+            if report.process in self._gone:
+                self._gone.discard(report.process)
+                self.exited(report)
+            elif report.process in self._seats:
+                self._table.report(*report)
+
+    def _give_up(self, process: ProcessId) -> None:
+        """Nobody said how it ended."""
+        if process in self._gone:
+            self._gone.discard(process)
+            self.exited(ExitReport(process, None, None))
+
+    def look_at_overdue(self) -> None:
+        """Adopted processes whose end nobody reported for a whole round: the keeper was not their parent."""
+        due = set(self._table.unreported())
+        for process in due & self._overdue:
+            self.exited(self._table.resolve_unreported(process))
+        self._overdue = due - self._overdue
+
+
+def _intended_process(intent: Intended) -> Process:
+    """The process that an intent would have become, for judging an end that nobody saw."""
+    return Process(ProcessId(0, 0), intent.spawn_id, intent.revision, intent.epoch, intent.at, intent.cause)
+
+
+def open_ledgers(journal: Journal) -> dict[str, Ledger]:
+    """The ledgers of all objects, by uid, as the journal tells them."""
+    ledgers: dict[str, Ledger] = {}
+    for values in journal.replay():
+        record = memory.decode(values)
+        if record is not None:
+            memory.fold(ledgers.setdefault(record.uid, Ledger()), record)
+    return ledgers

@@ -1,0 +1,312 @@
+"""The Programs under control: made, changed and let go as intake accepts and removes objects and operators wish.
+
+What is accepted is on disk before it comes here, and what an operator wishes is on disk before it counts. Whatever
+happens here ends in a mark: the loop does the rest.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from reconciler.core.desired import Identity, Phase, desired_program
+from reconciler.core.effects import Edit, Effect, effect_of
+from reconciler.core.homes import Accept, Change, Remove
+from reconciler.core.memory import Ledger, Reset, Restored
+from reconciler.engine.building import Builder, keep_templates
+from reconciler.engine.controlled import Built, Controlled
+from reconciler.engine.loop import Loop
+from reconciler.engine.publish import Publisher
+from reconciler.model.identity import Key
+from reconciler.model.objects import Accepted
+from reconciler.model.overrides import Overrides
+from reconciler.model.revision import changed_fields
+from reconciler.model.state import Desired, History, Observed
+from reconciler.ports import Clock
+
+KIND = "Program"
+NO_PROCESSES = Observed()
+
+log = logging.getLogger("reconciler")
+
+
+class ProgramStore(Protocol):
+    """What is kept on disk of a Program beside its accepted spec."""
+
+    def write_override(self, key: Key, document: Mapping[str, Any]) -> None: ...
+    def write_history(self, program: str, revision: str, document: Mapping[str, Any]) -> None: ...
+    def load_history(self, program: str) -> tuple[dict[str, dict[str, Any]], list[Any]]: ...
+    def remove_history(self, program: str, revision: str) -> None: ...
+    def forget_accepted(self, key: Key) -> None: ...
+
+
+class Programs:
+    """Keeps one Controlled per accepted Program."""
+
+    def __init__(self, clock: Clock, store: ProgramStore, builder: Builder, loop: Loop, publisher: Publisher) -> None:
+        self._clock, self._store, self._builder = clock, store, builder
+        self._loop, self._publisher = loop, publisher
+        self.by_name = loop.programs
+        self._departed: dict[str, tuple[float, dict[int, History]]] = {}  # name -> until when, what is remembered
+        self._successors: dict[str, Accepted] = {}  # accepted while a deleted namesake still drains
+        self.phase = Phase()
+        loop.emptied = self._emptied
+
+    # --- taking over ------------------------------------------------------------------------------------------------
+
+    def restore(
+        self,
+        accepted: Iterable[Accepted],
+        leaving: Iterable[Accepted],
+        overrides: Mapping[Key, Overrides],
+        ledgers: dict[str, Ledger],
+        *,
+        same_boot: bool,
+    ) -> None:
+        """Bring under control what an earlier controller had, with what it remembered."""
+        for item, deleted in [*((item, False) for item in accepted), *((item, True) for item in leaving)]:
+            if item.name in self.by_name:
+                self._successors[item.name] = item
+                continue
+            controlled = self._control(item, ledgers.pop(item.uid, Ledger()), overrides.get(item.key, Overrides()))
+            controlled.deleted = deleted
+            self._restore_templates(controlled)
+            self.refresh(controlled)
+            if same_boot:
+                self._loop.observer.adopt(controlled)
+            else:
+                self._loop.observer.lose(controlled)
+
+    def _restore_templates(self, controlled: Controlled) -> None:
+        """Old revisions that are in the middle of a rollout: they can be started as long as they can be rebuilt."""
+        ledger = controlled.ledger
+        used = {p.revision for p in ledger.observed.processes.values()}
+        used |= {h.last_exit.revision for h in ledger.memory.histories.values() if h.last_exit is not None}
+        used.discard(controlled.built.revision)
+        if not used:
+            return
+        history, _ = self._store.load_history(controlled.name)
+        for revision in used & history.keys():
+            built = self._builder.build(replace(controlled.accepted, canonical=history[revision]["spec"]))
+            if built.template is not None and built.revision == revision:
+                controlled.templates[revision] = built.template
+
+    # --- what intake accepts --------------------------------------------------------------------------------------
+
+    def settled(self, changes: Sequence[Change]) -> None:
+        """Intake accepted, removed or found something wrong."""
+        for change in changes:
+            if isinstance(change, Accept) and change.after.kind == KIND:
+                self._accept(change.after)
+            elif isinstance(change, Remove) and change.before.kind == KIND:
+                self._remove(change.before)
+        for controlled in self.by_name.values():
+            self._publisher.changed(controlled)
+
+    def _accept(self, accepted: Accepted) -> None:
+        existing = self.by_name.get(accepted.name)
+        if existing is None:
+            self._create(accepted)
+        elif existing.deleted and existing.uid != accepted.uid:
+            self._successors[accepted.name] = accepted
+        else:
+            self._update(existing, accepted)
+
+    def _create(self, accepted: Accepted) -> None:
+        controlled = self._control(accepted, Ledger(), Overrides())
+        until, histories = self._departed.pop(accepted.name, (0.0, {}))
+        if self._clock.now() < until:
+            # Delete and re-create is no way around a back-off.
+            for ordinal, history in histories.items():
+                self._loop.observer.record(controlled, Restored(accepted.uid, ordinal, history, None))
+        self.refresh(controlled)
+        effect = effect_of(None, controlled.desired, NO_PROCESSES, Edit())
+        self._announce(controlled, effect)
+        self._remember_revision(controlled)
+        self._loop.mark(controlled)
+
+    def _control(self, accepted: Accepted, ledger: Ledger, overrides: Overrides) -> Controlled:
+        built = self._builder.build(accepted)
+        desired = self.desired(accepted, built, overrides, (), self.phase)
+        controlled = Controlled(accepted, built, desired, ledger, overrides)
+        self.by_name[accepted.name] = controlled
+        return controlled
+
+    def _update(self, controlled: Controlled, accepted: Accepted) -> None:
+        before, old = controlled.desired, controlled.accepted
+        controlled.accepted, controlled.deleted = accepted, False
+        digests = controlled.built.digests
+        controlled.built = self._builder.build(accepted)
+        self.refresh(controlled)
+        edit = self.edit(old, accepted, digests, controlled.built.digests)
+        self._announce(controlled, effect_of(before, controlled.desired, controlled.ledger.observed, edit))
+        self._remember_revision(controlled)
+        self._loop.mark(controlled)
+
+    def _remove(self, before: Accepted) -> None:
+        self._successors.pop(before.name, None)
+        controlled = self.by_name.get(before.name)
+        if controlled is None or controlled.uid != before.uid:
+            return
+        effect = effect_of(controlled.desired, None, controlled.ledger.observed, Edit())
+        controlled.deleted = True
+        self.refresh(controlled)
+        self._announce(controlled, effect)
+        self._loop.mark(controlled)
+
+    def _emptied(self, controlled: Controlled) -> None:
+        """The last process of a deleted Program is gone."""
+        name, desired = controlled.name, controlled.desired
+        until = self._clock.now() + desired.backoff.reset_after
+        self._departed[name] = (until, dict(controlled.ledger.memory.histories))
+        for ordinal in list(controlled.ledger.memory.histories):
+            self._loop.actuator.forget(controlled, ordinal)
+        self._loop.forget(controlled)
+        del self.by_name[name]
+        self._store.forget_accepted(controlled.accepted.key)
+        self._store.write_override(controlled.accepted.key, {})
+        self._publisher.removed(controlled)
+        self._publisher.event(name, "Normal", "Deleted", "deleted, nothing of it runs any more")
+        successor = self._successors.pop(name, None)
+        if successor is not None:
+            self._create(successor)
+
+    def _announce(self, controlled: Controlled, effect: Effect) -> None:
+        if effect.change:
+            self._publisher.event(controlled.name, "Normal", "Accepted", effect.text)
+        for problem in controlled.built.problems:
+            self._publisher.event(controlled.name, "Warning", "CannotStart", problem)
+        self._publisher.changed(controlled)
+
+    def _remember_revision(self, controlled: Controlled) -> None:
+        """Keep what this revision was made of, for starts in the middle of a rollout, `history` and `undo`."""
+        accepted = controlled.accepted
+        document = {
+            "revision": controlled.built.revision,
+            "generation": accepted.generation,
+            "at": self._clock.wall(),
+            "spec": accepted.canonical,
+        }
+        try:
+            self._store.write_history(accepted.name, controlled.built.revision, document)
+            kept, _ = self._store.load_history(accepted.name)
+            limit = controlled.built.spec.revision_history_limit + 1
+            oldest = sorted(kept, key=lambda r: float(kept[r].get("at", 0)))
+            for revision in oldest[: max(0, len(oldest) - limit)]:
+                self._store.remove_history(accepted.name, revision)
+        except OSError as error:
+            log.warning("program/%s: its history cannot be kept: %s", accepted.name, error)
+
+    # --- what lies over the specs ---------------------------------------------------------------------------------
+
+    def wish(self, controlled: Controlled, overrides: Overrides) -> Effect:
+        """An operator's wishes are now these: on disk first, then in force. Raises StateWriteFailed."""
+        self._store.write_override(controlled.accepted.key, overrides.as_document())
+        before, controlled.overrides = controlled.desired, overrides
+        self.refresh(controlled)
+        self._loop.mark(controlled)
+        self._publisher.changed(controlled)
+        return effect_of(before, controlled.desired, controlled.ledger.observed, Edit())
+
+    def expire(self) -> None:
+        """End the wishes whose time is over."""
+        wall = self._clock.wall()
+        for controlled in self.by_name.values():
+            expiry = controlled.overrides.next_expiry()
+            if expiry is not None and wall >= expiry:
+                left = controlled.overrides.in_force(wall, controlled.built.spec.replicas)
+                effect = self.wish(controlled, left)
+                self._publisher.event(controlled.name, "Normal", "OverrideExpired", f"override expired: {effect.text}")
+
+    def reread(self, controlled: Controlled) -> None:
+        """Files or links that the spec reads have changed: the revision may have, too."""
+        before, digests = controlled.desired, controlled.built.digests
+        controlled.built = self._builder.build(controlled.accepted)
+        self.refresh(controlled)
+        edit = self.edit(controlled.accepted, controlled.accepted, digests, controlled.built.digests)
+        self._announce(controlled, effect_of(before, controlled.desired, controlled.ledger.observed, edit))
+        self._loop.mark(controlled)
+
+    def look_at_surroundings(self, controlled: Controlled, now: float, quiet_seconds: float) -> None:
+        """Files and links that the spec reads: read them again once they have been quiet for a while."""
+        fingerprint = self._builder.fingerprint(controlled.built)
+        if fingerprint == controlled.built.fingerprint:
+            controlled.surroundings = None
+        elif controlled.surroundings is None or controlled.surroundings[0] != fingerprint:
+            controlled.surroundings = (fingerprint, now)
+        elif now - controlled.surroundings[1] >= quiet_seconds:
+            controlled.surroundings = None
+            self.reread(controlled)
+
+    def forgive(self, controlled: Controlled) -> None:
+        """Forget failures and recorded successes: everything is started anew, at once."""
+        self._loop.observer.record(controlled, Reset(controlled.uid, -1))
+        self._loop.mark(controlled)
+
+    def foretell(self, before: Accepted | None, after: Accepted | None) -> Effect:
+        """What accepting `after` instead of `before` would do, in the words that the log would use."""
+        controlled = self.by_name.get((before or after).name) if before or after else None  # type: ignore[union-attr]
+        if controlled is not None and before is None:
+            before = None if controlled.deleted else controlled.accepted
+        observed = controlled.ledger.observed if controlled else NO_PROCESSES
+        old = controlled.desired if controlled and before else None
+        if after is None:
+            return effect_of(old, None, observed, Edit())
+        built = self._builder.build(after)
+        overrides = controlled.overrides if controlled else Overrides()
+        startable = controlled.templates if controlled else ()
+        new = self.desired(after, built, overrides, startable, self.phase)
+        if before is None or controlled is None:
+            return effect_of(None, new, NO_PROCESSES, Edit())
+        edit = self.edit(before, after, controlled.built.digests, built.digests)
+        return effect_of(old, new, observed, edit)
+
+    def effective_spec(self, controlled: Controlled) -> dict[str, Any]:
+        """The spec over the defaults of the configuration, every field with its value."""
+        return controlled.built.spec.model_dump(mode="json", by_alias=True)
+
+    def log_files(self, controlled: Controlled) -> list[dict[str, Any]]:
+        """Where the output of each replica goes."""
+        ordinals = sorted(controlled.ledger.memory.histories.keys() | set(range(controlled.desired.replicas)))
+        return [
+            {"ordinal": ordinal, "stream": stream.id.rsplit("/", 1)[1], "path": stream.path}
+            for ordinal in ordinals
+            for stream in self._builder.streams(controlled, controlled.built.revision, ordinal)
+        ]
+
+    def enter(self, phase: Phase) -> None:
+        """Drain everything, or stop waiting."""
+        self.phase = phase
+        for controlled in self.by_name.values():
+            self.refresh(controlled)
+            self._loop.mark(controlled)
+
+    def running(self) -> int:
+        """How many replicas are occupied by a process."""
+        return sum(len(controlled.ledger.observed.processes) for controlled in self.by_name.values())
+
+    # --- desired ----------------------------------------------------------------------------------------------------
+
+    def desired(
+        self, accepted: Accepted, built: Built, overrides: Overrides, startable: Iterable[str], phase: Phase
+    ) -> Desired:
+        in_force = overrides.in_force(self._clock.wall(), built.spec.replicas)
+        identity = Identity(accepted.name, accepted.uid, accepted.generation)
+        return desired_program(identity, built.spec, built.revision, startable, in_force, phase)
+
+    def refresh(self, controlled: Controlled) -> None:
+        """Merge again whatever has a say; what changes is looked at by the next pass."""
+        keep_templates(controlled)
+        phase = self.phase._replace(deleted=controlled.deleted)
+        controlled.desired = self.desired(
+            controlled.accepted, controlled.built, controlled.overrides, controlled.templates, phase
+        )
+        controlled.settled = False
+
+    def edit(
+        self, old: Accepted, new: Accepted, old_digests: Mapping[str, str], new_digests: Mapping[str, str]
+    ) -> Edit:
+        changes = changed_fields(self._builder.effective(old.canonical), self._builder.effective(new.canonical))
+        content = {n for n in {*old_digests, *new_digests} if old_digests.get(n) != new_digests.get(n)}
+        rolling = (*changes.rolling, *sorted(content - set(changes.rolling)))
+        return Edit(rolling, changes.in_place, labels=dict(old.labels) != dict(new.labels))

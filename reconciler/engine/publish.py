@@ -1,0 +1,216 @@
+"""Says what is: status files, events, watchers. Reads only; nothing here changes what runs.
+
+A status file is written at most once a second per object, and only when something in it changed; questions over the
+API are answered from memory at once.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from reconciler.core.plan import Action, Forget, Kill, Start, Stop
+from reconciler.core.status import View, exit_text, program_status, with_transitions
+from reconciler.engine.building import Builder
+from reconciler.engine.controlled import Controlled
+from reconciler.model.identity import Key
+from reconciler.model.state import NO_HISTORY, Cause, Condition
+from reconciler.ports import Clock
+
+FIRST_FLUSH_SECONDS = 0.1
+FLUSH_SECONDS = 1.0
+EVENTS_KEPT = 5000
+WATCH_QUEUE_LENGTH = 10_000
+
+log = logging.getLogger("reconciler")
+
+Message = tuple[str, dict[str, Any]]
+
+
+class StatusStore(Protocol):
+    """Where status and events go."""
+
+    def write_status(self, key: Key, document: Mapping[str, Any]) -> str | None: ...
+    def remove_status(self, key: Key) -> str | None: ...
+    def append_event(self, event: Mapping[str, Any]) -> str | None: ...
+
+
+class Publisher:
+    """Keeps status files, the list of events and all watchers up to date."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        store: StatusStore,
+        builder: Builder,
+        conditions: Callable[[Controlled], list[Condition]],
+        later: Callable[[float, Callable[[], None]], object],
+    ) -> None:
+        self._clock = clock
+        self._store = store
+        self._builder = builder
+        self._conditions = conditions
+        self._later = later
+        self._written: dict[str, dict[str, Any]] = {}  # name -> the last object that was written
+        self._due: set[Controlled] = set()
+        self._flushed_at: dict[str, float] = {}
+        self._watchers: set[asyncio.Queue[Message]] = set()
+        self._event_watchers: set[asyncio.Queue[dict[str, Any]]] = set()
+        self._events: deque[dict[str, Any]] = deque(maxlen=EVENTS_KEPT)
+        self._draining = False
+
+    # --- objects ------------------------------------------------------------------------------------------------------
+
+    def object(self, controlled: Controlled) -> dict[str, Any]:
+        """The whole object as the API answers it, fresh."""
+        accepted = controlled.accepted
+        metadata = {
+            "name": accepted.name,
+            "uid": accepted.uid,
+            "generation": accepted.generation,
+            "labels": dict(accepted.labels),
+            "annotations": dict(accepted.annotations),
+            "source": accepted.source,
+        }
+        return {
+            "apiVersion": "reconciler/v1",
+            "kind": accepted.kind,
+            "metadata": metadata,
+            "spec": accepted.canonical,
+            "status": self.status(controlled),
+        }
+
+    def status(self, controlled: Controlled) -> dict[str, Any]:
+        """The status alone, fresh."""
+        now, wall = self._clock.now(), self._clock.wall()
+        view = View(now, wall - now, lambda ordinal: self._builder.process_name(controlled, ordinal))
+        ledger = controlled.ledger
+        extra = self._conditions(controlled)
+        status = program_status(controlled.desired, ledger.observed, ledger.memory, view, extra)
+        before = self._written.get(controlled.name, {}).get("status", {}).get("conditions", [])
+        status["conditions"] = with_transitions(status["conditions"], before, view.iso(now))
+        return status
+
+    def changed(self, controlled: Controlled) -> None:
+        """Something about this object may have changed: write it soon."""
+        if controlled in self._due:
+            return
+        self._due.add(controlled)
+        since = self._clock.now() - self._flushed_at.get(controlled.name, -FLUSH_SECONDS)
+        self._later(max(FIRST_FLUSH_SECONDS, FLUSH_SECONDS - since), lambda: self._flush(controlled))
+
+    def flush_all(self) -> None:
+        """Write everything that is due: before the controller leaves."""
+        for controlled in list(self._due):
+            self._flush(controlled)
+
+    def _flush(self, controlled: Controlled) -> None:
+        if controlled not in self._due:
+            return
+        self._due.discard(controlled)
+        self._flushed_at[controlled.name] = self._clock.now()
+        current = self.object(controlled)
+        before = self._written.get(controlled.name)
+        if current == before:
+            return
+        self._written[controlled.name] = current
+        document = {key: current[key] for key in ("apiVersion", "kind", "metadata", "status")}
+        self._store.write_status(controlled.accepted.key, document)
+        self._tell("ADDED" if before is None else "MODIFIED", current)
+
+    def removed(self, controlled: Controlled) -> None:
+        """The object is gone."""
+        self._due.discard(controlled)
+        self._flushed_at.pop(controlled.name, None)
+        last = self._written.pop(controlled.name, None) or self.object(controlled)
+        self._store.remove_status(controlled.accepted.key)
+        self._tell("DELETED", last)
+
+    # --- events -------------------------------------------------------------------------------------------------------
+
+    def acted(self, controlled: Controlled, action: Action) -> None:
+        """An action was carried out: an event, unless it is the ordinary life of a runOnce worker."""
+        if isinstance(action, Forget) or (isinstance(action, Start) and action.cause is Cause.NEXT_RUN):
+            return
+        message = _action_text(controlled, action)
+        reason = {Start: "Starting", Stop: "Stopping", Kill: "Killing"}[type(action)]
+        kind = "Warning" if isinstance(action, Kill) else "Normal"
+        self.event(controlled.name, kind, reason, message, cause=str(action.cause), ordinal=action.ordinal)
+
+    def event(self, name: str, kind: str, reason: str, message: str, **more: Any) -> None:
+        """Tell everybody: the log, the file, the watchers. A repeat of the last event of an object is counted."""
+        wall = self._clock.wall()
+        last = self._events[-1] if self._events else None
+        same = last is not None and (last["name"], last["reason"], last["message"]) == (name, reason, message)
+        if last is not None and same:
+            last["count"] += 1
+            last["lastAt"] = wall
+            return
+        event = {
+            "at": wall,
+            "type": kind,
+            "kind": "Program",
+            "name": name,
+            "reason": reason,
+            "message": message,
+            "count": 1,
+            **more,
+        }
+        self._events.append(event)
+        log.log(logging.WARNING if kind == "Warning" else logging.INFO, "program/%s: %s", name, message)
+        self._store.append_event(event)
+        for queue in list(self._event_watchers):
+            _offer(queue, event)
+
+    def events(self, name: str | None) -> list[dict[str, Any]]:
+        """The last events, oldest first."""
+        return [event for event in self._events if name in (None, event["name"])]
+
+    # --- watchers -----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def watch(self) -> Iterator[asyncio.Queue[Message]]:
+        """A queue of (ADDED, MODIFIED, DELETED; object) from now on."""
+        queue: asyncio.Queue[Message] = asyncio.Queue(WATCH_QUEUE_LENGTH)
+        self._watchers.add(queue)
+        try:
+            yield queue
+        finally:
+            self._watchers.discard(queue)
+
+    @contextmanager
+    def watch_events(self) -> Iterator[asyncio.Queue[dict[str, Any]]]:
+        """A queue of events from now on."""
+        queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(WATCH_QUEUE_LENGTH)
+        self._event_watchers.add(queue)
+        try:
+            yield queue
+        finally:
+            self._event_watchers.discard(queue)
+
+    def _tell(self, change: str, what: dict[str, Any]) -> None:
+        for queue in list(self._watchers):
+            _offer(queue, (change, what))
+
+
+def _offer(queue: asyncio.Queue[Any], item: Any) -> None:
+    try:
+        queue.put_nowait(item)
+    except asyncio.QueueFull:
+        pass  # whoever reads so slowly is cut off by the server, which sees the full queue
+
+
+def _action_text(controlled: Controlled, action: Start | Stop | Kill) -> str:
+    """The action in the words of `describe` and the log."""
+    match action:
+        case Start():
+            history = controlled.ledger.memory.histories.get(action.ordinal, NO_HISTORY)
+            after = f" after {exit_text(history.last_exit)}" if history.last_exit else ""
+            return f"start {action.ordinal} ({action.cause}{after if action.cause is Cause.PROCESS_EXITED else ''})"
+        case Stop():
+            how = ", awaiting its end" if action.silent else ""
+            return f"stop {action.ordinal}, pid {action.process.pid}{how} ({action.cause})"
+        case Kill():
+            return f"kill {action.ordinal}, pid {action.process.pid} ({action.cause})"
