@@ -1,0 +1,229 @@
+"""One method per row of the route table: values in, the engine asked, an answer out.
+
+Nothing here parses what a client sent (server/calls.py did) or knows of sockets. A client that leaves takes nothing
+with it: what it asked to be done is finished.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Mapping
+from typing import Any, TypeVar
+
+from reconciler.model.labels import Selector, SelectorError, parse_selector
+from reconciler.model.problems import ApiError
+from reconciler.server.access import user_name
+from reconciler.server.answers import Json, bad_request, json_answer, list_answer, text_answer
+from reconciler.server.calls import Call
+from reconciler.server.httpstack import StreamResponse
+from reconciler.server.openapi import document
+from reconciler.server.operations import LogOptions, Operations, ReadLogs, RequestShutdown
+from reconciler.server.routes import ROUTES
+from reconciler.server.streams import Streams
+
+T = TypeVar("T")
+
+
+class Handlers:
+    """One method per row of the route table."""
+
+    def __init__(
+        self,
+        engine: Operations,
+        read_logs: ReadLogs,
+        request_shutdown: RequestShutdown,
+        streams: Streams,
+        about: Mapping[str, Any],
+    ) -> None:
+        self._engine = engine
+        self._read_logs = read_logs
+        self._request_shutdown = request_shutdown
+        self._streams = streams
+        self._about = dict(about)
+        self._openapi = document(str(about.get("version", "")))
+        self._unfinished: set[asyncio.Task[Any]] = set()
+
+    # ---- about ----
+
+    async def index(self, call: Call) -> StreamResponse:
+        """What this is."""
+        routes = [f"{route.method} {route.path}" for route in ROUTES]
+        return json_answer({"name": "reconciler", **self._about, "openapi": "/v1/openapi.json", "routes": routes})
+
+    async def healthz(self, call: Call) -> StreamResponse:
+        """The loop turns."""
+        return text_answer("ok")
+
+    async def readyz(self, call: Call) -> StreamResponse:
+        """The first pass is done."""
+        return text_answer("ok") if self._engine.ready else text_answer("starting: the first pass is not done", 503)
+
+    async def version(self, call: Call) -> StreamResponse:
+        """Versions."""
+        return json_answer(self._about)
+
+    async def openapi(self, call: Call) -> StreamResponse:
+        """The route table, for programs."""
+        return json_answer(self._openapi)
+
+    # ---- reading ----
+
+    async def programs(self, call: Call) -> StreamResponse:
+        """All objects, or a stream of them."""
+        selector = _selector(call)
+        effective = call.query.get("effective", False)
+        if call.query.get("watch"):
+            return await self._watch_programs(call, selector, effective)
+        items = [each for each in self._objects(effective) if selector.matches(_labels(each))]
+        return await list_answer(items, apiVersion="reconciler/v1", kind="List", problems=self._engine.problems())
+
+    async def program(self, call: Call) -> StreamResponse:
+        """One object."""
+        return json_answer(self._existing(call.name, effective=call.query.get("effective", False)))
+
+    async def processes(self, call: Call) -> StreamResponse:
+        """Rows."""
+        return await list_answer(self._engine.processes())
+
+    async def status(self, call: Call) -> StreamResponse:
+        """All in one."""
+        engine = self._engine
+        about = {"daemon": engine.daemon_status(), "problems": engine.problems(), "sources": engine.sources()}
+        return await list_answer(engine.objects(), **about)
+
+    async def events(self, call: Call) -> StreamResponse:
+        """What happened, or what happens."""
+        name = call.query.get("name") or None
+        if not call.query.get("watch"):
+            return await list_answer(self._engine.events(name))
+        with self._engine.watch_events() as queue:
+            return await self._streams.lines(
+                call.request, queue, (), lambda event: event if name in (None, event.get("name")) else None
+            )
+
+    async def logs(self, call: Call) -> StreamResponse:
+        """What processes printed."""
+        query = dict(call.query)
+        replica, stream = query.pop("replica", None), query.pop("stream", None)
+        options = LogOptions(since_seconds=query.pop("since", None), **query)
+        self._existing(call.name)
+
+        def files() -> list[Json]:
+            return [
+                each
+                for each in self._engine.log_files(call.name)
+                if replica in (None, each["ordinal"]) and stream in (None, each["stream"])
+            ]
+
+        if not files() and not options.follow:
+            which = f"program/{call.name}" + ("" if replica is None else f" replica {replica}")
+            message = f"{which} has no log: it never ran, or its logs.path is `none` or `inherit`"
+            raise ApiError(404, 3, "NoLogs", message)
+        return await self._streams.bytes(call.request, self._read_logs(files, options, self._streams.closing))
+
+    # ---- changing ----
+
+    async def apply(self, call: Call) -> StreamResponse:
+        """Take manifests."""
+        return json_answer(await self._finished(self._engine.apply(call.body, dry_run=call.is_dry_run)))
+
+    async def diff(self, call: Call) -> StreamResponse:
+        """Foretell what `apply` would do."""
+        return json_answer(await self._finished(self._engine.diff(call.body)))
+
+    async def delete(self, call: Call) -> StreamResponse:
+        """Delete what was applied."""
+        return json_answer(await self._finished(self._engine.delete(call.name, dry_run=call.is_dry_run)))
+
+    async def _operate(self, call: Call) -> StreamResponse:
+        by = user_name(call.peer.uid) if call.peer else ""  # from the kernel: overrides and events say who it was
+        wish = self._engine.operate(call.name, call.route.handler, call.body, dry_run=call.is_dry_run, by=by)
+        return json_answer(await self._finished(wish))
+
+    scale = stop = start = restart = reset = _operate
+
+    async def rescan(self, call: Call) -> StreamResponse:
+        """Read all manifests now."""
+        return json_answer(await self._finished(self._engine.rescan()))
+
+    async def shutdown(self, call: Call) -> StreamResponse:
+        """Begin to end."""
+        self._request_shutdown(call.body["keep"])
+        return json_answer({"message": "shutting down"}, 202)
+
+    async def finish(self, grace_seconds: float) -> None:
+        """Wait for what is being done, whether or not somebody still waits for the answer."""
+        if self._unfinished:
+            await asyncio.wait(self._unfinished, timeout=grace_seconds)
+
+    # ---- how ----
+
+    async def _finished(self, operation: Awaitable[T]) -> T:
+        """The result of an operation that goes on even if its client leaves: half an apply is worse than none."""
+        task = asyncio.ensure_future(operation)
+        self._unfinished.add(task)
+        task.add_done_callback(self._was_finished)
+        return await asyncio.shield(task)
+
+    def _was_finished(self, task: "asyncio.Task[Any]") -> None:
+        self._unfinished.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever waited has it; if nobody did, it is not to be reported as forgotten
+
+    async def _watch_programs(self, call: Call, selector: Selector, effective: bool) -> StreamResponse:
+        view = _View(selector)
+        with self._engine.watch() as queue:  # before the first look: what changes in between comes twice, not never
+            first = [added for each in self._objects(effective) if (added := view.line("ADDED", each))]
+            first.append({"type": "SYNCED", "object": {}})
+
+            def line(change: tuple[str, Json]) -> Json | None:
+                kind, value = change
+                return view.line(kind, self._shown(value, effective and kind != "DELETED"))
+
+            return await self._streams.lines(call.request, queue, first, line)
+
+    def _objects(self, effective: bool) -> list[Json]:
+        return [self._shown(each, effective) for each in self._engine.objects()]
+
+    def _existing(self, name: str, *, effective: bool = False) -> Json:
+        found = self._engine.object(name)
+        if found is None:
+            raise ApiError(404, 3, "NotFound", f"program/{name[:80]} not found")
+        return self._shown(found, effective)
+
+    def _shown(self, value: Json, effective: bool) -> Json:
+        if not effective:
+            return value
+        try:
+            return {**value, "spec": self._engine.effective_spec(value["metadata"]["name"])}
+        except ApiError:  # deleted since: its DELETED is on the way
+            return value
+
+
+class _View:
+    """What one watcher sees through its selector: an object whose labels begin to match is ADDED, and so on."""
+
+    def __init__(self, selector: Selector) -> None:
+        self._selector = selector
+        self._seen: set[tuple[str, str]] = set()
+
+    def line(self, change: str, value: Json) -> Json | None:
+        """The line for a change, or None when this watcher has nothing of it."""
+        key = (value["kind"], value["metadata"]["name"])
+        if change == "DELETED" or not self._selector.matches(_labels(value)):
+            if key not in self._seen:
+                return None
+            self._seen.discard(key)
+            return {"type": "DELETED", "object": value}
+        known = key in self._seen
+        self._seen.add(key)
+        return {"type": "MODIFIED" if known else "ADDED", "object": value}
+
+
+def _labels(value: Json) -> Mapping[str, str]:
+    return value["metadata"].get("labels") or {}
+
+
+def _selector(call: Call) -> Selector:
+    try:
+        return parse_selector(call.query.get("labelSelector", ""))
+    except SelectorError as error:
+        raise bad_request(str(error), "BadSelector") from None

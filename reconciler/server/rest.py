@@ -1,0 +1,148 @@
+"""The HTTP API: requests in, engine's answers out, over a listening socket that somebody else holds.
+
+It reads status and hands on wishes; it touches no process, no file and no state, and decides nothing. What the engine
+raises as ApiError becomes an answer; anything else is our fault, logged under a number that the client is told.
+
+    socket -> _Connection (who is it?) -> read_call (which route, may they, what is in it?) -> Handlers -> answer
+
+A client that leaves takes nothing with it: what it asked to be done is finished. Streams of those who left end at once.
+"""
+
+import asyncio
+import logging
+import secrets
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from reconciler.model.problems import ApiError
+from reconciler.server.access import AccessRules, Peer, peer_of
+from reconciler.server.answers import bad_request, error_answer
+from reconciler.server.calls import Call, MethodNotAllowed, read_call
+from reconciler.server.handlers import Handlers
+from reconciler.server.httpstack import BaseRequest, RequestHandler, Response, Server, StreamResponse
+from reconciler.server.operations import LogFiles, LogOptions, Operations, ReadLogs, RequestShutdown
+from reconciler.server.routes import BODY_LIMIT_BYTES
+from reconciler.server.streams import Streams
+
+__all__ = ["LogFiles", "LogOptions", "Operations", "ReadLogs", "RequestShutdown", "RestServer"]
+
+IDLE_SECONDS = 75.0  # a connection without a request
+CLOSE_SECONDS = 5.0
+
+log = logging.getLogger("reconciler.api")
+
+
+class RestServer:
+    """Serves the API from `start` to `close`. `rules` may be replaced at any time."""
+
+    def __init__(
+        self,
+        engine: Operations,
+        read_logs: ReadLogs,
+        request_shutdown: RequestShutdown,
+        *,
+        about: Mapping[str, Any],
+        rules: AccessRules | None = None,
+    ) -> None:
+        self.rules = rules or AccessRules()
+        self._streams = Streams()
+        self._handlers = Handlers(engine, read_logs, request_shutdown, self._streams, about)
+        self._http: _HttpServer | None = None
+        self._listener: asyncio.Server | None = None
+
+    async def start(self, listener: socket.socket) -> None:
+        """Answer what comes in on a listening socket. Its name in the file system is its holder's business."""
+        self._http = _HttpServer(self._answer)
+        # create_server, not create_unix_server: that one would unlink the socket's name at the end.
+        self._listener = await asyncio.get_running_loop().create_server(self._http, sock=listener)
+
+    async def close(self, grace_seconds: float = CLOSE_SECONDS) -> None:
+        """Accept nothing more, end the streams, finish what is being done."""
+        if self._listener is None or self._http is None:
+            return
+        self._listener.close()
+        self._streams.close()
+        self._http.pre_shutdown()
+        await self._handlers.finish(grace_seconds)
+        await self._http.shutdown(grace_seconds)
+        self._listener = None
+
+    async def _answer(self, request: BaseRequest) -> StreamResponse:
+        try:
+            call = await read_call(request, _peer(request), self.rules)
+            handler: Callable[[Call], Awaitable[StreamResponse]] = getattr(self._handlers, call.route.handler)
+            return await handler(call)
+        except MethodNotAllowed as error:
+            answer = error_answer(error)
+            answer.headers["Allow"] = error.allowed
+        except ApiError as error:
+            answer = error_answer(error)
+        except (ConnectionError, asyncio.CancelledError):
+            raise  # the client left
+        except Exception:
+            reference = secrets.token_hex(4)
+            log.exception("%s %s failed, reference %s", request.method, request.rel_url.raw_path, reference)
+            message = f"the controller failed at this request; its log has the details under {reference}"
+            answer = error_answer(ApiError(500, 1, "InternalError", message))
+        return answer
+
+
+def _peer(request: BaseRequest) -> Peer | None:
+    connection = request.protocol
+    return connection.peer if isinstance(connection, _Connection) else None
+
+
+# ---- the HTTP stack ----
+
+
+class _Connection(RequestHandler):
+    """One connection: knows who is at its other end, and answers rubbish in the API's shape."""
+
+    peer: Peer | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The kernel tells who it is, once: credentials are those of the moment of connect()."""
+        sock = transport.get_extra_info("socket")
+        try:
+            self.peer = peer_of(sock) if sock is not None else None
+        except OSError:
+            self.peer = None
+        super().connection_made(transport)
+
+    def handle_error(
+        self,
+        request: BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> StreamResponse:
+        """What cannot even be parsed as a request. Not logged: anybody could fill the disk with it."""
+        error = bad_request(f"this is not HTTP as it should be: {' '.join((message or 'bad request').split())[:200]}")
+        if status != 400:
+            error.status, error.exit_code = status, 1
+        answer: Response = error_answer(error)
+        answer.force_close()
+        return answer
+
+
+class _HttpServer(Server):
+    """Makes connections of ours, with limits of ours."""
+
+    def __init__(self, answer: Callable[[BaseRequest], Awaitable[StreamResponse]]) -> None:
+        # handler_cancellation: a stream whose client has left must not stay until it next has something to say.
+        super().__init__(answer, request_factory=self._request, handler_cancellation=True)
+        self._ours = asyncio.get_running_loop()
+
+    def __call__(self) -> RequestHandler:
+        return _Connection(
+            self,
+            loop=self._ours,
+            access_log=None,  # type: ignore[arg-type]  # as documented: no access log
+            logger=log,
+            tcp_keepalive=False,
+            keepalive_timeout=IDLE_SECONDS,
+        )
+
+    def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> BaseRequest:
+        return BaseRequest(message, payload, protocol, writer, task, self._ours, client_max_size=BODY_LIMIT_BYTES)
