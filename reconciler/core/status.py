@@ -12,7 +12,7 @@ from reconciler.core.buckets import ReplicaState, Seat, seat_of, state_of
 from reconciler.core.health import available_at
 from reconciler.core.restart import in_backoff, next_start_at
 from reconciler.core.rollout import deadline_at
-from reconciler.model.signals import signal_name
+from reconciler.model.quantities import signal_name
 from reconciler.model.state import (
     NEVER,
     Condition,
@@ -159,14 +159,14 @@ def _crash_loop(wanted: Sequence[Row], view: View) -> list[Condition]:
 
 
 def exit_text(ended: Exit) -> str:
-    """How a run ended, in a few words: `exit code 1 after 3.2s`, `SIGKILL after 10s`, `php: command not found`."""
+    """How a run ended, in a few words: `exit code 1 after 3.2s`, `signal KILL after 10s`, `php: command not found`."""
     if ended.message:
         return ended.message
     how = "end unknown"
     if ended.code is not None:
         how = f"exit code {ended.code}"
     elif ended.signal is not None:
-        how = signal_name(ended.signal)
+        how = f"signal {signal_name(ended.signal)}"
     return f"{how} after {seconds_text(ended.ran_seconds)}"
 
 

@@ -1,11 +1,11 @@
 """Builds the three inputs of a decision from a few words: the language of tests/plans/*.yaml and of the core's tests.
 
-    replicas:
-      0: {runs: r1, since: 90}                        a process of revision r1, started at 90
-      1: {runs: r1, since: 90, proven: true}          the run before it succeeded
-      2: {runs: r1, stopping: ScaledDown, kill_at: 130, killed: true, ended: true}
-      3: {exited: Failed, at: 99, failures: 2}        nothing runs; how the last run ended
-      4: {exited: Succeeded, done: true}              and is not to be repeated
+replicas:
+  0: {runs: r1, since: 90}                        a process of revision r1, started at 90
+  1: {runs: r1, since: 90, proven: true}          the run before it succeeded
+  2: {runs: r1, stopping: ScaledDown, kill_at: 130, killed: true, ended: true}
+  3: {exited: Failed, at: 99, failures: 2}        nothing runs; how the last run ended
+  4: {exited: Succeeded, done: true}              and is not to be repeated
 """
 
 from collections.abc import Mapping
