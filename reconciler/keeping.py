@@ -1,0 +1,398 @@
+"""The keeper's decisions: when to start, ping, kill and let go of the controller and the pump, and whom to tell what.
+
+Events come in with the time, effects go out through `World`; there is no clock, no file and no process in here, so the
+tests walk every cell of the table. keeper.py is the loop around it. The story of each of the two is one row of TABLE
+after the other; all else are the letters (messages, exits, signals) that wait until a controller can take them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict, deque
+from enum import Enum
+
+from reconciler import wire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+
+    # fmt: off
+    class World(Protocol):
+        """The effects. None of them blocks or raises."""
+
+        def start(self, name: str, safe_mode: bool) -> int | None: ...  # its pid; None: it could not be started
+        def signal(self, pid: int, name: str) -> None: ...  # to one of our two, not yet reaped: the pid is still its
+        def hang_up(self) -> None: ...  # close the connection to the controller, if there is one
+        def hold(self, path: str) -> None: ...
+        def release(self, path: str) -> None: ...
+        def log(self, text: str) -> None: ...
+    # fmt: on
+
+
+class State(Enum):
+    """Where the controller or the pump stands."""
+
+    DOWN = "does not run; started when due"
+    STARTING = "runs, has not said hello yet; killed when due"
+    UP = "runs; the controller is pinged when due"
+    MUTE = "runs, but its connection is gone; killed when due"
+    KILLED = "sent SIGKILL; started again when reaped"
+    LEAVING = "asked to end for good; killed when due"
+    DOOMED = "sent SIGKILL for good; given up when due"
+    GONE = "not there, and not started again"
+
+
+class Event(Enum):
+    """What can happen to it."""
+
+    DUE = "its deadline passed"
+    HELLO = "it said hello"
+    ENDED = "it was reaped"
+    LOST = "its connection ended or carried rubbish"
+    REPLACE = "the operator wants another one"
+    LEAVE = "the keeper is about to leave"
+
+
+# fmt: off
+TABLE: dict[State, tuple[str, ...]] = {  # the columns are the events, in their order
+    #                DUE        HELLO     ENDED     LOST      REPLACE    LEAVE
+    State.DOWN:     ("start",   "ignore", "ignore", "ignore", "start",   "rest"),
+    State.STARTING: ("kill",    "greet",  "bury",   "mute",   "replace", "dismiss"),
+    State.UP:       ("pulse",   "greet",  "bury",   "mute",   "replace", "dismiss"),
+    State.MUTE:     ("kill",    "ignore", "bury",   "ignore", "replace", "dismiss"),
+    State.KILLED:   ("ignore",  "ignore", "bury",   "ignore", "ignore",  "doom"),
+    State.LEAVING:  ("doom",    "ignore", "rest",   "ignore", "ignore",  "ignore"),
+    State.DOOMED:   ("give_up", "ignore", "rest",   "ignore", "ignore",  "ignore"),
+    State.GONE:     ("ignore",  "ignore", "ignore", "ignore", "ignore",  "ignore"),
+}
+# fmt: on
+_COLUMN = {event: column for column, event in enumerate(Event)}
+
+WHY_KILLED = {
+    State.STARTING: "has not said hello in time",
+    State.UP: "has answered none of the last pings",
+    State.MUTE: "lost its connection and did not leave",
+}
+
+FOREVER = float("inf")
+EXITS_PER_MESSAGE = 1000  # of at most 40 bytes each: well below the size of a message
+
+
+class Limits:
+    """All figures of the keeper in one place; tests set shorter ones on an instance."""
+
+    hello_seconds = 60.0
+    ping_seconds = 2.0
+    unanswered_pings = 15  # pings are counted, not seconds: a suspended machine or keeper is no reason to kill
+    mute_seconds = 1.0
+    drain_seconds = 5.0
+    kill_seconds = 1.0  # what SIGKILL does not end in this time sits in the kernel, and would hold us for ever
+    first_delay_seconds = 0.1
+    longest_delay_seconds = 5.0
+    steady_seconds = 10.0  # a life this long is forgiven all deaths before it
+    safe_mode_deaths = 3
+    safe_mode_seconds = 60.0
+    stop_seconds = 60.0  # a wish to stop waits so long for a controller that can drain,
+    first_stop_seconds = 5.0  # and so long while none has ever been up
+    kept_exits = 100_000
+
+
+def restart_delay(score: int, limits: Limits) -> float:
+    """How long to wait after the death that follows `score` others: not at all, then doubling up to a bound."""
+    if score == 0:
+        return 0.0
+    return min(limits.longest_delay_seconds, limits.first_delay_seconds * 2.0 ** min(score - 1, 32))
+
+
+def how_it_ended(status: int) -> str:
+    """A raw wait status in words."""
+    code = os.waitstatus_to_exitcode(status)
+    return f"exited with {code}" if code >= 0 else f"was killed by signal {-code}"
+
+
+class Service:
+    """The controller or the pump: its state, its pid while it runs, and when to look at it again."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.state = State.DOWN
+        self.pid = 0
+        self.due = 0.0
+        self.started_at = 0.0
+        self.score = 0  # deaths in a row, none of which followed a steady life
+        self.excused = False  # we want it to end: that is no death to count
+
+    def __str__(self) -> str:
+        return f"{self.name} (pid {self.pid})"
+
+
+class Keeping:
+    """The keeper's memory and its rules. Call the event methods, then `next_message` until it has no more."""
+
+    def __init__(self, world: World, limits: Limits, keeper_pid: int) -> None:
+        self._world = world
+        self._limits = limits
+        self._keeper_pid = keeper_pid
+        self.controller = Service("controller")
+        self.pump = Service("pump")
+        self.exit_code: int | None = None  # set: we are leaving
+        self.safe_mode = False
+        self._deaths = 0  # of controllers, since the keeper started
+        self._recent_deaths: list[float] = []
+        self._greeted = False  # some controller was up once
+        self._pings = self._unanswered = 0
+        self._outbox: deque[wire.Message] = deque()  # for the controller that is up now
+        self._signals: list[str] = []  # for the next one
+        self._stop_asked = ""  # the first TERM or INT: every later controller hears of it too
+        self._stop_waits_since = FOREVER
+        self._exits: OrderedDict[tuple[int, int], int] = OrderedDict()  # until acknowledged
+        self._untold: deque[tuple[int, int]] = deque()
+        self._dropped = 0
+
+    # ---- events ----
+
+    def ended(self, pid: int, start_ticks: int, status: int, now: float) -> None:
+        """A process was reaped: one of our two, or an orphan of some controller."""
+        for service in (self.controller, self.pump):
+            if pid == service.pid:
+                self._world.log(f"{service} {how_it_ended(status)} after {now - service.started_at:.1f} s")
+                service.pid = 0
+                self._step(service, Event.ENDED, now)
+                return
+        self._exits[pid, start_ticks] = status
+        self._untold.append((pid, start_ticks))
+        if len(self._exits) > self._limits.kept_exits:
+            self._exits.popitem(last=False)  # nobody asked for it in a hundred thousand exits: a stranger's
+            self._dropped += 1
+            if self._dropped % 10_000 == 1:
+                self._world.log(f"too many exits wait for a controller: {self._dropped} of the oldest dropped so far")
+
+    def signalled(self, name: str, now: float) -> None:
+        """A signal came to us."""
+        if name == "USR1":
+            self._step(self.controller, Event.REPLACE, now)
+        elif name == "USR2":
+            if self.pump.state is State.UP:
+                self._world.signal(self.pump.pid, "USR2")
+        elif self.exit_code is None:
+            self._pass_on("TERM" if name == "QUIT" else name, now)
+
+    def received(self, message: wire.Message, now: float) -> None:
+        """The controller said something. What breaks the contract costs it its connection."""
+        self._unanswered = 0
+        take = getattr(self, "_take_" + message["type"], None)
+        if take is None:
+            self._world.log(
+                f"{self.controller} sent {message['type'][:40]!r}, which this keeper does not know; ignored"
+            )
+            return
+        try:
+            take(message, now)
+        except (KeyError, TypeError, ValueError) as error:
+            self.lost(f"broken {message['type']} message: {error!r}", now)
+
+    def lost(self, why: str, now: float) -> None:
+        """The connection to the controller ended (`why` is empty) or carried rubbish."""
+        if why:
+            self._world.log(f"{self.controller}: {why}; hanging up")
+        self._world.hang_up()
+        self._step(self.controller, Event.LOST, now)
+
+    def pass_time(self, now: float) -> None:
+        """Do what is due. The pump comes first: a controller is told its pid."""
+        for service in (self.pump, self.controller):
+            if now >= service.due:
+                self._step(service, Event.DUE, now)
+        if now >= self._stop_deadline():
+            self._world.log("asked to stop, and no controller is there to drain: leaving; processes are left alone")
+            self._leave(1, now)
+
+    # ---- questions ----
+
+    @property
+    def wake_at(self) -> float:
+        """When `pass_time` has something to do, if nothing happens before."""
+        return min(self.pump.due, self.controller.due, self._stop_deadline())
+
+    @property
+    def finished(self) -> bool:
+        """Nothing is left to keep; `exit_code` is what to leave with."""
+        return self.controller.state is State.GONE and self.pump.state is State.GONE
+
+    def next_message(self) -> wire.Message | None:
+        """What to tell the controller next. Call it only when it can be sent: what it returned is not kept."""
+        if self.controller.state is not State.UP:
+            return None
+        if self._outbox:
+            return self._outbox.popleft()
+        exits: list[list[int]] = []
+        while self._untold and len(exits) < EXITS_PER_MESSAGE:
+            process = self._untold.popleft()
+            if process in self._exits:
+                exits.append([*process, self._exits[process]])
+        return {"type": "exits", "exits": exits} if exits else None
+
+    # ---- messages from the controller ----
+
+    def _take_hello(self, message: wire.Message, now: float) -> None:
+        if message["wire"] != wire.VERSION:
+            self._world.log(
+                f"{self.controller} speaks wire {message['wire']!r}, this keeper {wire.VERSION}: restart me"
+            )
+        self._step(self.controller, Event.HELLO, now)
+
+    def _take_pong(self, message: wire.Message, now: float) -> None:
+        """Any message is a sign of life; this one is nothing else."""
+
+    def _take_ready(self, message: wire.Message, now: float) -> None:
+        self._world.log(f"{self.controller} is ready after {now - self.controller.started_at:.1f} s")
+
+    def _take_ack(self, message: wire.Message, now: float) -> None:
+        for pid, start_ticks in message["exits"]:
+            self._exits.pop((pid, start_ticks), None)
+
+    def _take_hold(self, message: wire.Message, now: float) -> None:
+        self._world.hold(message["fifo"])
+
+    def _take_release(self, message: wire.Message, now: float) -> None:
+        self._world.release(message["fifo"])
+
+    def _take_quit(self, message: wire.Message, now: float) -> None:
+        self._leave(int(message["code"]) & 0xFF, now)
+
+    # ---- actions of the table ----
+
+    def _step(self, service: Service, event: Event, now: float) -> None:
+        getattr(self, "_" + TABLE[service.state][_COLUMN[event]])(service, now)
+
+    def _ignore(self, service: Service, now: float) -> None:
+        """Nothing to do, or something that cannot happen in this state: no reason to fall over."""
+
+    def _start(self, service: Service, now: float) -> None:
+        service.started_at, service.excused = now, False
+        safe_mode = service is self.controller and self.safe_mode
+        pid = self._world.start(service.name, safe_mode)
+        if pid is None:
+            self._bury(service, now)
+            return
+        service.pid = pid
+        self._world.log(f"{service} started{' in safe mode' if safe_mode else ''}")
+        if service is self.controller:
+            service.state, service.due = State.STARTING, now + self._limits.hello_seconds
+        else:
+            service.state, service.due = State.UP, FOREVER
+            self._tell({"type": "pump", "pid": pid})
+
+    def _greet(self, service: Service, now: float) -> None:
+        """It may take letters now. Said twice (it replaced itself by exec), all is told from the start."""
+        service.state, service.due = State.UP, now + self._limits.ping_seconds
+        self._greeted = True
+        self._unanswered = 0
+        self._untold = deque(self._exits)
+        welcome: wire.Message = {"type": "welcome", "wire": wire.VERSION, "keeper": self._keeper_pid}
+        welcome |= {"pump": self.pump.pid, "safe_mode": self.safe_mode, "deaths": self._deaths}
+        self._outbox = deque([welcome])
+        for name in filter(None, dict.fromkeys([self._stop_asked, *self._signals])):
+            self._tell({"type": "signal", "name": name})
+        self._signals.clear()
+
+    def _pulse(self, service: Service, now: float) -> None:
+        if self._unanswered >= self._limits.unanswered_pings:
+            self._kill(service, now)
+            return
+        service.due = now + self._limits.ping_seconds
+        self._unanswered += 1
+        if not self._outbox:  # a controller that takes nothing shall not make us grow
+            self._pings += 1
+            self._tell({"type": "ping", "n": self._pings})
+
+    def _mute(self, service: Service, now: float) -> None:
+        """Without its keeper a controller leaves by itself; it gets the time to."""
+        service.state, service.due = State.MUTE, now + self._limits.mute_seconds
+
+    def _kill(self, service: Service, now: float) -> None:
+        self._world.log(f"{service} {WHY_KILLED[service.state]}: killing it")
+        self._world.signal(service.pid, "KILL")
+        service.state, service.due = State.KILLED, FOREVER
+
+    def _replace(self, service: Service, now: float) -> None:
+        self._world.log(f"{service} is replaced on request")
+        self._world.signal(service.pid, "KILL")
+        service.state, service.due, service.excused = State.KILLED, FOREVER, True
+
+    def _bury(self, service: Service, now: float) -> None:
+        """It is no more: work out when to start the next one, and how."""
+        lived_seconds = now - service.started_at
+        if lived_seconds >= self._limits.steady_seconds:
+            service.score = 0
+        delay_seconds = 0.0
+        if not service.excused:
+            delay_seconds = restart_delay(service.score, self._limits)
+            service.score += 1
+        service.state, service.due = State.DOWN, now + delay_seconds
+        if service is self.controller:
+            self._world.hang_up()
+            self._judge(lived_seconds, now)
+
+    def _dismiss(self, service: Service, now: float) -> None:
+        """Let it end in good order: TERM makes the pump drain; the controller leaves when we hang up, see `_rest`."""
+        service.state, service.due = State.LEAVING, now + self._limits.drain_seconds
+        if service is self.pump:
+            self._world.signal(service.pid, "TERM")
+
+    def _doom(self, service: Service, now: float) -> None:
+        self._world.log(f"{service} is killed, it did not leave in time")
+        self._world.signal(service.pid, "KILL")
+        service.state, service.due = State.DOOMED, now + self._limits.kill_seconds
+
+    def _give_up(self, service: Service, now: float) -> None:
+        self._world.log(f"{service} does not even end by SIGKILL; leaving it behind")
+        self._rest(service, now)
+
+    def _rest(self, service: Service, now: float) -> None:
+        service.state, service.due = State.GONE, FOREVER
+        if service is self.pump:
+            self._world.hang_up()
+
+    # ---- the rest ----
+
+    def _judge(self, lived_seconds: float, now: float) -> None:
+        """After a controller's end: is the next one to be careful, and does a wish to stop wait for it?"""
+        window_seconds = self._limits.safe_mode_seconds
+        if lived_seconds >= window_seconds:
+            self.safe_mode = False
+        if not self.controller.excused:
+            self._deaths += 1
+            self._recent_deaths = [at for at in self._recent_deaths if now - at < window_seconds] + [now]
+            self.safe_mode |= len(self._recent_deaths) >= self._limits.safe_mode_deaths
+        if self._stop_asked and (lived_seconds >= self._limits.steady_seconds or self._stop_waits_since == FOREVER):
+            self._stop_waits_since = now
+
+    def _pass_on(self, name: str, now: float) -> None:
+        is_up = self.controller.state is State.UP
+        if name in ("TERM", "INT"):
+            self._stop_asked = self._stop_asked or name
+            if not is_up and self._stop_waits_since == FOREVER:
+                self._stop_waits_since = now
+        if is_up:
+            self._tell({"type": "signal", "name": name})
+        else:
+            self._signals.append(name)
+
+    def _stop_deadline(self) -> float:
+        """When to leave without a controller that could drain. One that is up takes the time it needs."""
+        if self.exit_code is not None or self.controller.state is State.UP:
+            return FOREVER
+        limits = self._limits
+        return self._stop_waits_since + (limits.stop_seconds if self._greeted else limits.first_stop_seconds)
+
+    def _leave(self, code: int, now: float) -> None:
+        if self.exit_code is None:
+            self.exit_code = code
+            for service in (self.controller, self.pump):
+                self._step(service, Event.LEAVE, now)
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        if self.controller.state is State.UP and message not in self._outbox:
+            self._outbox.append(message)

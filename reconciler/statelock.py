@@ -1,0 +1,134 @@
+"""Who may keep a state directory: one keeper at a time, and never beside what a killed one left running.
+
+A file lock says the first, and what is written in the file lets the next keeper see to the second: two controllers on
+one state directory would start everything twice. Used by keeper.py at its start; imports the standard library only.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import stat
+import time
+
+from reconciler import wire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+EXIT_FAILED, EXIT_USAGE, EXIT_CONFLICT, EXIT_PERMISSION = 1, 2, 6, 7
+FORMER_SECONDS = 2.0  # without its keeper a controller or a pump leaves within one
+POLL_SECONDS = 0.02
+
+
+class Refused(Exception):
+    """The keeper cannot start. The text says why and what to do."""
+
+    def __init__(self, exit_code: int, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def make_directories(state_dir: str, run_dir: str) -> None:
+    """What is there stays as it is, but nobody else may write where our sockets and FIFOs are."""
+    os.makedirs(state_dir, 0o755, exist_ok=True)
+    os.makedirs(run_dir, 0o700, exist_ok=True)
+    found = os.stat(run_dir)
+    if found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError(f"{run_dir} belongs to another user or is writable for others (chmod go-w it)")
+
+
+class Lock:
+    """One keeper per state directory. The file also says who was started, for the keeper after a killed one.
+
+    Its lines: our pid, the boot id, then name, pid and start time of the controller and of the pump.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        self._started: dict[str, int] = {}
+        self._former: list[str] = []
+
+    def take(self, state_dir: str) -> None:
+        """Get the lock or raise Refused. It ends with our process: nobody else has the descriptor."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = next(iter(self._read()), "unknown")
+            raise Refused(
+                EXIT_CONFLICT,
+                f"reconciler already runs on {state_dir} (pid {pid}): look at it with "
+                "`reconciler status`, end it with `reconciler shutdown`, or choose another --state-dir",
+            ) from None
+        self._former = self._read()[1:]
+        self._write(self._former)  # still there for the next one, should we be killed before they left
+
+    def outlast_former(self, log: Callable[[str], None]) -> None:
+        """Wait until the controller and the pump of a killed keeper have left; kill them if they don't."""
+        if self._former[:1] != [wire.boot_id()]:
+            return  # nobody was there, or another boot ended them all
+        for name, pid, start_ticks in (words for line in self._former[1:] if len(words := line.split()) == 3):
+            if pid.isdecimal() and start_ticks.isdecimal() and not has_left(int(pid), int(start_ticks), 0):
+                log(f"waiting for the former {name} (pid {pid}) to leave")
+                outlast(name, int(pid), int(start_ticks), log)
+
+    def note(self, name: str, pid: int) -> None:
+        """`name` runs as `pid` from now on."""
+        self._started[name] = pid
+        started = [f"{name} {pid} {wire.start_ticks(pid) or 0}" for name, pid in self._started.items()]
+        self._write([wire.boot_id(), *started])
+
+    def release(self) -> None:
+        """Let the next one in: there is nobody left to wait for."""
+        self._write([])
+        os.close(self._fd)
+
+    def _read(self) -> list[str]:
+        return os.pread(self._fd, 4096, 0).decode("ascii", "replace").splitlines()
+
+    def _write(self, lines: list[str]) -> None:
+        data = "".join(f"{line}\n" for line in (os.getpid(), *lines)).encode()
+        try:
+            os.ftruncate(self._fd, os.pwrite(self._fd, data, 0))
+        except OSError:
+            pass  # a full disk: the lock itself holds without it
+
+
+def outlast(name: str, pid: int, start_ticks: int, log: Callable[[str], None]) -> None:
+    """Come back when this process is gone, by itself or by SIGKILL. Refused when even that does not end it."""
+    if not has_left(pid, start_ticks, FORMER_SECONDS):
+        log(f"killing the former {name} (pid {pid})")
+        kill_stranger(pid, start_ticks)
+        if not has_left(pid, start_ticks, FORMER_SECONDS):
+            raise Refused(EXIT_CONFLICT, f"the former {name} (pid {pid}) does not end, not even by SIGKILL")
+
+
+def has_left(pid: int, start_ticks: int, seconds: float) -> bool:
+    """Whether this process is gone within so many seconds."""
+    deadline = time.monotonic() + seconds
+    while is_alive(pid, start_ticks):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(POLL_SECONDS)
+    return True
+
+
+def is_alive(pid: int, start_ticks: int) -> bool:
+    """Whether this very process still runs; a zombie has let go of all it had."""
+    found = wire.process_stat(pid)
+    return found is not None and found.start_ticks == start_ticks and found.state not in ("Z", "X")
+
+
+def kill_stranger(pid: int, start_ticks: int) -> None:
+    """SIGKILL to this process, never to another one that got its number meanwhile."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if is_alive(pid, start_ticks):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    finally:
+        os.close(pidfd)
