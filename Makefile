@@ -28,7 +28,7 @@ help: ## list the targets
 
 # ---- set up ---------------------------------------------------------------------------------------------------------
 
-# The stamp holds where it was made: a virtual environment does not survive a move.
+# The stamp holds where it was made: a virtual environment does not survive a move (its scripts name their place).
 ifneq ($(file < $(STAMP)),$(CURDIR))
 .PHONY: $(STAMP)
 endif
@@ -45,7 +45,9 @@ $(STAMP): $(PINS) pyproject.toml reconciler/__init__.py
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
 	  { echo "$(PYTHON) has no venv module. On Debian: apt install python3-venv" >&2; exit 1; }
 	@echo "Setting up $(VENV) ($$(grep -c == $(PINS)) packages)" >&2
-	@$(PYTHON) -m venv $(VENV)
+	@# An environment that works is never made anew: others may be using it, and PYTHON may mean another one by now.
+	@$(RUN) -c 'import sys, ssl, pip; sys.exit(sys.prefix != "$(abspath $(VENV))")' 2>/dev/null || \
+	  $(PYTHON) -m venv --clear $(VENV)
 	@# One dot per package: on a slow line one sees that it goes on.
 	@$(RUN) -m pip install --progress-bar off -r $(PINS) | \
 	  while read -r word _; do if [ "$$word" = Collecting ]; then printf . >&2; fi; done; echo >&2

@@ -21,14 +21,14 @@ def _enter_unexecuted(name: str) -> None:
     package = importlib.util.module_from_spec(spec)
     submodules = frozenset(_submodules(spec.submodule_search_locations or ()))
 
-    def execute_on_demand(attribute: str) -> Any:
+    def load_whole(attribute: str) -> Any:
         if attribute in submodules or attribute.startswith("__"):
             raise AttributeError(attribute)  # the import system then looks for the submodule, as it should
         package.__dict__.pop("__getattr__", None)
         loader.exec_module(package)
         return getattr(package, attribute)
 
-    package.__dict__["__getattr__"] = execute_on_demand
+    package.__dict__["__getattr__"] = load_whole
     package.__dict__["__version__"] = ""  # goes into a Server header that we do not send
     sys.modules[name] = package
 

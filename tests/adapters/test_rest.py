@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import pwd
 import socket
 import subprocess
 import sys
@@ -140,7 +141,7 @@ def test_a_dry_run_may_be_asked_for_in_the_query_or_in_the_body(api: Served, tar
 
 
 def test_verbs_reach_the_engine_with_the_name_of_who_asked(api: Served) -> None:
-    me = api.run(lambda: __import__("pwd").getpwuid(os.geteuid()).pw_name)
+    me = pwd.getpwuid(os.geteuid()).pw_name
     api.ask("POST", "/v1/programs/web/scale", {"replicas": 3, "for": 60})
     assert api.engine.asked[-1] == ("operate", "web", "scale", {"replicas": 3, "for": 60, "reason": ""}, False, me)
     api.ask("POST", "/v1/programs/web/stop?dryRun=1", {"ordinals": [1]})
@@ -210,9 +211,9 @@ def test_a_watch_begins_with_all_there_is_and_goes_on_with_what_changes(api: Ser
             ("ADDED", "mail"),
             ("SYNCED", None),
         ]
-        api.run(lambda: api.engine.tell(("MODIFIED", a_program("web", app="blog"))))
+        api.tell(("MODIFIED", a_program("web", app="blog")))
         assert next(came) == {"type": "MODIFIED", "object": a_program("web", app="blog")}
-        api.run(lambda: api.engine.tell(("DELETED", a_program("web"))))
+        api.tell(("DELETED", a_program("web")))
         assert next(came)["type"] == "DELETED"
 
 
@@ -221,7 +222,7 @@ def test_a_watch_with_a_selector_sees_objects_come_and_go(api: Served) -> None:
         came = lines(answer)
         assert [next(came)["type"], next(came)["type"]] == ["ADDED", "SYNCED"]
         for change in (a_program("web", app="x"), a_program("web", tier="a"), a_program("mail")):
-            api.run(lambda change=change: api.engine.tell(("MODIFIED", change)))
+            api.tell(("MODIFIED", change))
         assert [(line["type"], line["object"]["metadata"]["name"]) for line in (next(came), next(came))] == [
             ("ADDED", "web"),
             ("DELETED", "mail"),
@@ -233,7 +234,7 @@ def test_events_are_watched_from_now_on(api: Served) -> None:
     with api.stream("/v1/events?watch=1&name=web") as answer:
         api.until(lambda: bool(api.engine.queues))
         for name in ("mail", "web"):
-            api.run(lambda name=name: api.engine.tell({"name": name, "reason": "New"}))
+            api.tell({"name": name, "reason": "New"})
         assert next(lines(answer)) == {"name": "web", "reason": "New"}
 
 

@@ -47,7 +47,7 @@ class FakeEngine:
     def effective_spec(self, name: str) -> Json:
         if name not in self.programs:
             raise ApiError(404, 3, "NotFound", name)
-        return self.programs[name]["spec"] | {"replicas": 1}
+        return {**self.programs[name]["spec"], "replicas": 1}
 
     def processes(self) -> list[Json]:
         return [{"program": name, "replica": 0} for name in self.programs]

@@ -85,6 +85,10 @@ class Served:
 
         return self.wait(called())
 
+    def tell(self, item: Any) -> None:
+        """Put something on all queues of the engine."""
+        self.run(lambda: self.engine.tell(item))
+
     def wait(self, awaitable: Awaitable[T]) -> T:
         """Await something in the server's thread."""
 

@@ -1,0 +1,57 @@
+"""Who may import whom, where import-linter cannot say it (its contracts are in pyproject.toml: `make layers`)."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "reconciler"
+ALONE = ("keeper", "keeping", "pump", "conduit", "segments", "statelock", "wire")
+"""The modules that the two small processes consist of."""
+
+SMALL_PROCESSES = ("keeper", "pump")
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The full names of what a module imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide where a thing is"
+            if node.module == "reconciler":
+                yield from (f"reconciler.{name.name}" for name in node.names)
+            else:
+                yield node.module or ""
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_the_small_processes_need_nothing_but_the_standard_library_and_themselves(name: str) -> None:
+    allowed = {f"reconciler.{each}" for each in ALONE} | {"reconciler.__version__"}
+    for module in imported(ROOT / f"{name}.py"):
+        assert module.partition(".")[0] in sys.stdlib_module_names or module in allowed, module
+
+
+@pytest.mark.parametrize("name", SMALL_PROCESSES)
+def test_the_small_processes_stay_small(name: str) -> None:
+    """What they import is what they weigh, for as long as the machine is up."""
+    heavy = "{'asyncio', 'logging', 'typing', 'dataclasses', 'inspect', 'pathlib', 'subprocess', 'yaml', 'pydantic'}"
+    script = f"import sys, reconciler.{name}; print(*sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", _with_path(script)], check=False, capture_output=True, text=True
+    )
+    assert (done.stdout.split(), done.stderr) == ([], "")
+
+
+def _with_path(script: str) -> str:
+    return f"import sys; sys.path.insert(0, {str(ROOT.parent)!r}); {script}"
+
+
+def test_only_the_clock_reads_the_time() -> None:
+    """Decisions take `now`. (ruff's banned-api says the same of datetime and time.time.)"""
+    for room in ("core", "model"):
+        for path in (ROOT / room).rglob("*.py"):
+            assert not {"time", "datetime.datetime"} & set(imported(path)), path
