@@ -1,0 +1,296 @@
+"""Writes the reference pages that the code knows best: `make reference`. With --check: says which are out of date.
+
+Names, types, defaults and options come from the code, one line of meaning for each from meanings.yaml. Neither can
+have what the other has not.
+"""
+
+import sys
+import typing
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import yaml
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS.parent))
+
+from reconciler.cli.main import CHAPTERS, cli  # noqa: E402
+from reconciler.core.buckets import ReplicaState  # noqa: E402
+from reconciler.engine.conditions import EXPLAINED  # noqa: E402
+from reconciler.model.contacts import Probe  # noqa: E402
+from reconciler.model.fields import Reads  # noqa: E402
+from reconciler.model.manifest import Config  # noqa: E402
+from reconciler.model.program import ProgramFields, ProgramSpec  # noqa: E402
+from reconciler.model.revision import ROLLING  # noqa: E402
+from reconciler.model.state import NEVER, Cause, Outcome  # noqa: E402
+from reconciler.model.support import SENTENCES  # noqa: E402
+from reconciler.server.routes import BODY_LIMIT_BYTES, ROUTES, Route  # noqa: E402
+
+NOTE = "<!-- Written by docs/generate.py; change meanings.yaml or the code, then `make reference`. -->\n"
+MEANINGS: dict[str, dict[str, str]] = yaml.safe_load((DOCS / "meanings.yaml").read_text(encoding="utf-8"))
+
+
+READERS = {"duration": "duration", "endless": "duration", "size": "size", "signal": "signal", "octal": "octal"}
+FILLED_IN = {"workingDir": "the manifest's folder"}  # required of the model, not of who writes
+
+
+class Row(NamedTuple):
+    """One field of a manifest."""
+
+    path: str
+    values: str
+    default: str
+
+
+# ---- manifest.md ----
+
+
+def manifest_page() -> str:
+    """Every field of every kind."""
+    parts = [
+        NOTE,
+        "# Manifest reference\n",
+        "Every document has `apiVersion: reconciler/v1`, a `kind`, `metadata` with a `name` (and `labels` and"
+        " `annotations`, if you like), and a `spec`.\n",
+        "Durations are `500ms`, `30s`, `5m`, `1h30m` or a number of seconds. Sizes are `64Ki`, `50Mi`, `10MB` or a"
+        " number of bytes. Dots in the tables stand for nesting, and for the elements of lists.\n",
+        "## Program\n",
+        "A field marked *rolls* is part of the revision: changing it replaces the processes, within `strategy`. All"
+        " others take effect on running processes without a restart. A field marked *not yet* is accepted and checked"
+        " but has no effect in this release; the condition `NotYetSupported` names it.\n",
+        _table("program", rows(ProgramSpec, skip=Probe), _program_remark),
+        "## Probes\n",
+        "`startupProbe`, `readinessProbe` and `livenessProbe` have the same fields.\n",
+        _table("probe", rows(Probe)),
+        "## Config\n",
+        "Settings of the controller, in `/etc/reconciler/config.yaml` or the file that `--config` names.\n",
+        _table("config", rows(Config)),
+    ]
+    return "\n".join(parts)
+
+
+def rows(model: type[BaseModel], prefix: str = "", skip: type[BaseModel] | None = None) -> Iterator[Row]:
+    """The fields of a model, those of its parts included."""
+    # What must be written comes first.
+    for name, field in sorted(model.model_fields.items(), key=lambda item: not item[1].is_required()):
+        path = prefix + (field.alias or name)
+        parts = list(dict.fromkeys(_models(field.annotation)))
+        yield Row(path, _values(field, parts), FILLED_IN.get(path) or _default(field))
+        for part in parts:
+            if part not in (skip, ProgramFields):
+                yield from rows(part, f"{path}.", skip)
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in typing.get_args(annotation):
+        yield from _models(part)
+
+
+def _readers(annotation: Any, metadata: list[Any]) -> set[str]:
+    found = {each.reader for each in metadata if isinstance(each, Reads)}
+    for part in typing.get_args(annotation):
+        found |= _readers(part, list(getattr(part, "__metadata__", ())))
+    return found
+
+
+def _values(field: FieldInfo, parts: list[type[BaseModel]]) -> str:
+    choices = _literals(field.annotation)
+    if choices:
+        return ", ".join(f"`{choice}`" for choice in choices)
+    readers = _readers(field.annotation, field.metadata)
+    for reader in readers & READERS.keys():
+        return READERS[reader]
+    if parts:
+        return "map" if typing.get_origin(field.annotation) is not tuple else "list of maps"
+    text = str(field.annotation)
+    if text.startswith("dict"):
+        return "map"
+    if "tuple[" in text:
+        return "list"
+    for kind, word in (("bool", "true, false"), ("str", "string"), ("int", "number"), ("float", "number")):
+        if kind in text:
+            return word
+    return "number or share"
+
+
+def _literals(annotation: Any) -> tuple[Any, ...]:
+    if typing.get_origin(annotation) is typing.Literal:
+        return typing.get_args(annotation)
+    return next((found for part in typing.get_args(annotation) if (found := _literals(part))), ())
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.default
+    readers = _readers(field.annotation, field.metadata)
+    if "octal" in readers and value is not None:
+        return f'`"{value:04o}"`'
+    if "size" in readers and value is not None:
+        return f"`{value // 2**20}Mi`"
+    if readers & {"duration", "endless"} and value is not None:
+        return "`infinity`" if value == NEVER else f"`{_duration(value)}`"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, tuple) and value and type(value) is tuple:
+        return f"`[{', '.join(map(str, value))}]`"
+    plain = isinstance(value, int | float | str) or (isinstance(value, tuple) and type(value) is not tuple)
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`" if plain and value != "" else ""
+
+
+def _duration(seconds: float) -> str:
+    if 0 < seconds < 1:
+        return f"{seconds * 1000:g}ms"
+    return f"{seconds / 60:g}m" if seconds and seconds % 60 == 0 else f"{seconds:g}s"
+
+
+def _program_remark(path: str) -> str:
+    rolls = "*rolls*. " if path.partition(".")[0] in ROLLING else ""
+    return rolls + (f"*Not yet*: {SENTENCES[path]}. " if path in SENTENCES else "")
+
+
+def _table(section: str, found: Iterator[Row], remark: Callable[[str], str] = lambda path: "") -> str:
+    meanings = dict(MEANINGS[section])
+    lines = ["| field | values | default | meaning |", "|---|---|---|---|"]
+    for row in found:
+        meaning = meanings.pop(row.path, None)
+        if meaning is None:
+            raise SystemExit(f"docs/meanings.yaml has no {section}: {row.path}")
+        lines.append(f"| `{row.path}` | {row.values} | {row.default} | {remark(row.path)}{meaning} |")
+    if meanings:
+        raise SystemExit(f"docs/meanings.yaml has {section} that the code has not: {', '.join(meanings)}")
+    return "\n".join(lines) + "\n"
+
+
+# ---- status.md ----
+
+
+def status_page() -> str:
+    """Every word that status and events use."""
+    conditions = {**MEANINGS["conditions"], **EXPLAINED}
+    parts = [NOTE, "# Status reference\n", "The words of `status`, `get`, `describe`, `events` and of the log.\n"]
+    parts += ["## Conditions\n", "Observations about an object, each with `status`, `reason` and `message`.\n"]
+    parts += [_words(conditions)]
+    parts += ["## Causes\n", "Why a process was started, stopped or killed.\n"]
+    parts += [_words(_complete("causes", [str(cause) for cause in Cause]))]
+    parts += ["## States\n", "What a replica is doing.\n"]
+    parts += [_words(_complete("states", [str(state) for state in ReplicaState]))]
+    parts += ["## Outcomes\n", "How a run ended.\n"]
+    parts += [_words(_complete("outcomes", [str(outcome) for outcome in Outcome]))]
+    return "\n".join(parts)
+
+
+def _complete(section: str, names: list[str]) -> dict[str, str]:
+    if set(names) != set(MEANINGS[section]):
+        raise SystemExit(f"docs/meanings.yaml, {section}: {sorted(set(names) ^ set(MEANINGS[section]))}")
+    return {name: MEANINGS[section][name] for name in names}
+
+
+def _words(words: dict[str, str]) -> str:
+    return "\n".join(["| | |", "|---|---|", *(f"| `{name}` | {meaning} |" for name, meaning in words.items())]) + "\n"
+
+
+# ---- cli.md ----
+
+
+def cli_page() -> str:
+    """Every verb as `--help` shows it."""
+    parts = [NOTE, "# Command line reference\n", _help(cli, "reconciler")]
+    root = click.Context(cli, info_name="reconciler")
+    for chapter, verbs in CHAPTERS.items():
+        parts.append(f"## {chapter}\n")
+        for verb in verbs:
+            command = cli.get_command(root, verb)
+            assert command is not None
+            parts += [f"### {verb}\n", _help(command, f"reconciler {verb}")]
+    return "\n".join(parts)
+
+
+def _help(command: click.Command, name: str) -> str:
+    context = click.Context(command, info_name=name, terminal_width=100, max_content_width=100)
+    return f"```text\n{command.get_help(context).rstrip()}\n```\n"
+
+
+# ---- api.md ----
+
+
+def api_page() -> str:
+    """Every route."""
+    parts = [
+        NOTE,
+        "# API reference\n",
+        "HTTP over the Unix socket `run/reconciler.sock` below the state directory; the same as an OpenAPI document at"
+        " `/v1/openapi.json`. The kernel tells the controller who connects: root and its own user may do everything,"
+        " members of the groups in Config's `access` what it grants them.\n",
+        "```shell\ncurl --unix-socket /var/lib/reconciler/run/reconciler.sock http://localhost/v1/programs\n```\n",
+        "A refusal is an HTTP status of 400 or more with"
+        " `{error: {exitCode, reason, message, problems}}`, each problem with"
+        " `{file, line, column, field, message, hint, severity}`. `exitCode` is what the command line ends with."
+        f" A body may have {BODY_LIMIT_BYTES // 1024 // 1024} MiB.\n",
+        "Watched lists answer with one JSON object per line: `{type, object}` with type ADDED, MODIFIED, DELETED or,"
+        " once after all that there was, SYNCED. A client that reads too slowly gets a last line of type ERROR.\n",
+    ]
+    return "\n".join(parts + [_route(route) for route in ROUTES])
+
+
+def _route(route: Route) -> str:
+    lines = [f"## {route.method} {route.path}\n", f"{route.meaning[0].upper()}{route.meaning[1:]}."]
+    lines.append(f"Needs the right to {route.level.name.lower()}.\n")
+    fields = [(part.name, part.schema, part.meaning, "query") for part in route.query]
+    if route.body:
+        required = route.body.get("required", ())
+        for name, schema in route.body["properties"].items():
+            where = "body, required" if name in required else "body"
+            fields.append((name, schema, schema.get("description", ""), where))
+    if fields:
+        lines += ["| parameter | where | type | meaning |", "|---|---|---|---|"]
+        lines += [f"| `{name}` | {where} | {_kind(schema)} | {meaning} |" for name, schema, meaning, where in fields]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _kind(schema: Any) -> str:
+    kinds = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
+    if "enum" in schema:
+        return ", ".join(f"`{choice}`" for choice in schema["enum"])
+    return " or ".join(kinds)
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "manifest.md": manifest_page,
+    "status.md": status_page,
+    "cli.md": cli_page,
+    "api.md": api_page,
+}
+
+
+def outdated() -> list[str]:
+    """The pages that the code has left behind."""
+    folder = DOCS / "reference"
+    return [
+        name
+        for name, page in PAGES.items()
+        if not (folder / name).exists() or (folder / name).read_text(encoding="utf-8") != page()
+    ]
+
+
+def main() -> None:
+    """Write the pages, or only look."""
+    names = outdated()
+    if "--check" in sys.argv[1:]:
+        if names:
+            raise SystemExit(f"out of date: docs/reference/{{{','.join(names)}}}; run `make reference`")
+        return
+    for name in names:
+        (DOCS / "reference" / name).write_text(PAGES[name](), encoding="utf-8")
+        print(f"docs/reference/{name}")
+
+
+if __name__ == "__main__":
+    main()
