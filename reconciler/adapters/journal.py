@@ -1,0 +1,294 @@
+"""SegmentJournal: records in a file that is mapped into memory, so that an append is a copy and not a system call.
+
+What stands in the mapping is the kernel's: it survives SIGKILL. A record is a header word and a JSON payload, and the
+word is stored last, in one instruction: a record is there as a whole or not at all. A checkpoint is a new file that
+takes the name of the old one. Nothing here knows what a record means.
+"""
+
+import json
+import mmap
+import os
+import sys
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+
+SEGMENT: Final = "segment"
+DAMAGED: Final = "segment.damaged"
+_NEW: Final = "segment.new"
+_VERSION: Final = 1
+_WORD: Final = 8  # a header: length of the payload in the low half, its CRC-32 in the high half; 0: nothing follows
+_PAGE: Final = mmap.PAGESIZE
+
+_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
+
+class SegmentJournal:
+    """The Journal on disk. One process at a time may have it open.
+
+    `damage` says what replay could not read. `boot_changed`: another boot wrote what is there, its processes are gone,
+    and a checkpoint is wanted before anything of this boot is appended. When the disk refuses, `writable` is False and
+    records are dropped, from the first that did not fit until the next checkpoint that does: a journal has no holes.
+    """
+
+    def __init__(self, directory: str, segment_bytes: int = 4 << 20, boot_id: str | None = None) -> None:
+        self._directory = directory
+        self._segment_bytes = _pages(segment_bytes)
+        self._boot_id = boot_id or _boot_id()
+        self._map: mmap.mmap | None = None
+        self._words: memoryview | None = None
+        self._fd = -1
+        self._size = 0
+        self._end = 0  # where the next record goes
+        self._first = 0  # where the first record after our own header record is
+        self._writable = False
+        self._old = b""  # what could be read of a segment that cannot be written
+        self.damage: str | None = None
+        self.boot_changed = False
+        self._open()
+
+    # ---- the port ----
+
+    def append(self, record: Sequence[Any], *, durable: bool = False) -> None:
+        """Write one record. Never raises for the disk's sake; see `writable`."""
+        if not self._writable:
+            return
+        payload = _encode(record).encode()
+        start = self._end
+        end = start + _WORD + (len(payload) + 7 & ~7)
+        if end + _WORD > self._size and not self._grow(end + _WORD):
+            self._writable = False
+            return
+        segment, words = self._map, self._words
+        assert segment is not None
+        assert words is not None
+        # The payload, then the nothing that follows it, then the word that makes it a record.
+        segment[start + _WORD : start + _WORD + len(payload)] = payload
+        words[end >> 3] = 0
+        words[start >> 3] = zlib.crc32(payload) << 32 | len(payload)
+        self._end = end
+        if durable:
+            self._flush(start, end + _WORD)
+
+    def replay(self) -> Iterator[list[Any]]:
+        """All whole records since the last checkpoint, the checkpoint's own first."""
+        content: mmap.mmap | bytes = self._old if self._map is None else self._map
+        at = self._first
+        while at < self._end:
+            payload = _payload(content, at)
+            if payload is None:
+                return
+            yield json.loads(payload)
+            at = _next(at, payload)
+
+    def checkpoint(self, records: Iterable[Sequence[Any]]) -> None:
+        """Replace all that was written by these records. When the disk refuses, what was there stays in force."""
+        payloads = [_encode(["journal", _VERSION, self._boot_id]).encode()]
+        payloads += [_encode(record).encode() for record in records]
+        needed = sum(_WORD + len(payload) + 7 for payload in payloads) + _WORD
+        # Room to write as much again before the next one is due, however much there is to remember.
+        size = max(self._segment_bytes, _pages(4 * needed))
+        try:
+            self._replace(payloads, size)
+        except OSError:
+            # The old segment may still take records, unless one is missing in it already.
+            return
+
+    @property
+    def full(self) -> bool:
+        """Whether a checkpoint is due."""
+        return not self._writable or self._end * 2 > self._size
+
+    @property
+    def writable(self) -> bool:
+        """False when the disk refused: records are lost until a checkpoint succeeds."""
+        return self._writable
+
+    def close(self) -> None:
+        """Let the segment go. What was appended is the kernel's already."""
+        self._writable = False
+        if self._words is not None:
+            self._words.release()
+            self._words = None
+        if self._map is not None:
+            self._map.close()
+            self._map = None
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    # ---- opening ----
+
+    def _open(self) -> None:
+        path = f"{self._directory}/{SEGMENT}"
+        try:
+            os.makedirs(self._directory, mode=0o700, exist_ok=True)
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            self.checkpoint(())
+            return
+        except OSError:
+            self._read_only(path)
+            return
+        size = os.fstat(fd).st_size & ~(_WORD - 1)
+        if size < _WORD:
+            os.close(fd)
+            self.checkpoint(())
+            return
+        segment = mmap.mmap(fd, size)
+        self._hold(fd, segment, size)
+        self._writable = True
+        self._find_end(segment)
+        if self.damage is not None:
+            self._set_aside(path)
+        if not self._first:  # not one whole record of ours in it
+            self._writable = False
+            self.checkpoint(())
+
+    def _read_only(self, path: str) -> None:
+        """The disk takes no writes, but what it holds still counts."""
+        try:
+            with open(path, "rb") as file:
+                self._old = file.read()
+        except OSError as error:
+            if not isinstance(error, FileNotFoundError):
+                self.damage = f"{path}: {error.strerror}"
+            return
+        self._size = len(self._old)
+        self._find_end(self._old)
+
+    def _find_end(self, content: mmap.mmap | bytes) -> None:
+        at = 0
+        while (payload := _payload(content, at)) is not None:
+            if at == 0 and not self._check_first(payload):
+                return
+            at = _next(at, payload)
+            self._first = self._first or at
+        self._end = at
+        if at + _WORD <= self._size and content[at : at + _WORD] != bytes(_WORD):
+            later = next((there for there in range(at + _WORD, self._size, _WORD) if _payload(content, there)), None)
+            # A record that did not become whole has nothing behind it. One that was whole has.
+            if later is not None or at == 0:
+                self.damage = f"{self._directory}/{SEGMENT}: the record at byte {at} is damaged, what follows is lost"
+
+    def _check_first(self, payload: bytes) -> bool:
+        try:
+            tag, version, boot_id = json.loads(payload)
+        except ValueError:
+            tag = version = boot_id = None
+        if tag != "journal" or version != _VERSION:
+            self.damage = f"{self._directory}/{SEGMENT}: not a journal of version {_VERSION}"
+            return False
+        self.boot_changed = boot_id != self._boot_id
+        return True
+
+    def _set_aside(self, path: str) -> None:
+        """Keep a copy for whoever wants to know what happened; the segment itself goes on from where it can be read."""
+        try:
+            with open(path, "rb") as source:
+                content = source.read()
+            fd = os.open(f"{self._directory}/{DAMAGED}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with open(fd, "wb") as copy:
+                copy.write(content)
+        except OSError:
+            pass  # the copy is a courtesy
+
+    # ---- the mapping ----
+
+    def _hold(self, fd: int, segment: mmap.mmap, size: int) -> None:
+        self.close()
+        self._fd, self._map, self._size = fd, segment, size
+        self._words = memoryview(segment).cast("Q")
+
+    def _replace(self, payloads: list[bytes], size: int) -> None:
+        new, path = f"{self._directory}/{_NEW}", f"{self._directory}/{SEGMENT}"
+        content = b"".join(map(_record, payloads))
+        os.makedirs(self._directory, mode=0o700, exist_ok=True)
+        fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(fd, 0, size)  # a mapping of a hole would be a SIGBUS on a full disk
+            os.pwrite(fd, content, 0)
+            os.fsync(fd)
+            segment = mmap.mmap(fd, size)
+            os.rename(new, path)
+        except BaseException:
+            os.close(fd)
+            _remove(new)
+            raise
+        self._hold(fd, segment, size)  # from here on the old one has no name: nothing may go there any more
+        self._first, self._end = len(_record(payloads[0])), len(content)
+        self._old, self._writable, self.boot_changed = b"", True, False
+        _sync_directory(self._directory)
+
+    def _grow(self, needed: int) -> bool:
+        """Nobody has found the time for a checkpoint: go on in a longer segment."""
+        size = self._size + _pages(max(self._segment_bytes, needed - self._size))
+        try:
+            fd = os.dup(self._fd)
+            try:
+                os.posix_fallocate(fd, 0, size)
+                segment = mmap.mmap(fd, size)
+            except BaseException:
+                os.close(fd)
+                raise
+        except OSError:
+            return False
+        self._hold(fd, segment, size)
+        self._writable = True
+        return True
+
+    def _flush(self, start: int, end: int) -> None:
+        assert self._map is not None
+        first = start // _PAGE * _PAGE
+        try:
+            self._map.flush(first, end - first)
+        except OSError:  # the disk failed: whatever was written may be gone
+            self._writable = False
+
+
+def _payload(content: mmap.mmap | bytes, at: int) -> bytes | None:
+    """The payload of the record at this place. None when there is none, or not a whole one."""
+    word = int.from_bytes(content[at : at + _WORD], sys.byteorder)
+    length = word & 0xFFFFFFFF
+    if not length or at + _WORD + length > len(content):
+        return None
+    payload = content[at + _WORD : at + _WORD + length]
+    return payload if zlib.crc32(payload) == word >> 32 else None
+
+
+def _record(payload: bytes) -> bytes:
+    word = zlib.crc32(payload) << 32 | len(payload)
+    return word.to_bytes(_WORD, sys.byteorder) + payload + bytes(-len(payload) % _WORD)
+
+
+def _next(at: int, payload: bytes) -> int:
+    return at + _WORD + (len(payload) + 7 & ~7)
+
+
+def _pages(count: int) -> int:
+    return -(-count // _PAGE) * _PAGE
+
+
+def _sync_directory(directory: str) -> None:
+    try:
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        os.fsync(fd)
+    except OSError:
+        pass  # after a power loss the old segment may be back: whole, and a little behind
+    finally:
+        os.close(fd)
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass  # the next one overwrites it
+
+
+def _boot_id() -> str:
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()

@@ -1,0 +1,10 @@
+"""The process table: starts, signals, watches and ends processes; the only room that does.
+
+`table` keeps one pidfd per process and reports exits, `spawn` starts, `shim` writes the command line that takes on
+another user or other limits, `reasons` says why something could not be started, `trees` knows who descends from whom,
+`procfs` reads the kernel's files.
+"""
+
+from reconciler.adapters.processes.table import LinuxProcessTable
+
+__all__ = ["LinuxProcessTable"]

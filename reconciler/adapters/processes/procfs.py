@@ -1,0 +1,155 @@
+"""What the kernel tells about a process: its line in /proc, its birthmark, how it ended.
+
+Reads only, and remembers nothing. A process that is gone is None, never an exception.
+"""
+
+import errno
+import fcntl
+import hashlib
+import os
+import resource
+import struct
+from typing import NamedTuple
+
+SPAWN_ID = "RECONCILER_SPAWN_ID"
+
+# A process can leave its parent, its group, its session and its environment behind. Its resource limits it inherits
+# over fork and exec, whatever it does, and nobody has a use for a real-time CPU limit of 36,000 years: its soft value
+# marks everything that descends from one spawn.
+MARK = resource.RLIMIT_RTTIME
+MARK_BIT = 1 << 60
+MARK_END = 1 << 61
+_MARK_LINE = b"Max realtime timeout"
+
+# _IOWR(0xFF, 11, struct pidfd_info of 64 bytes), Linux 6.13; the exit status in it since 6.15
+_PIDFD_GET_INFO = (3 << 30) | (64 << 16) | (0xFF << 8) | 11
+_PIDFD_INFO_EXIT = 8
+_PIDFD_INFO = struct.Struct("QQ11Ii")
+
+
+class Stat(NamedTuple):
+    """The fields of /proc/PID/stat that are of use."""
+
+    state: str
+    parent: int
+    group: int
+    session: int
+    threads: int
+    start_ticks: int
+    wait_status: int  # of a zombie, as in os.waitpid; 0 when we may not know
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs. A zombie with threads is one whose first thread ended before the others."""
+        return self.state not in "ZX" or self.threads > 1
+
+
+def read_stat(pid: int) -> Stat | None:
+    """The process with this pid, or the thread: the kernel answers for both."""
+    fields = _stat_fields(pid, -1)
+    if fields is None:
+        return None
+    status = int(fields[49]) if len(fields) > 49 else 0
+    return Stat(
+        fields[0].decode(), int(fields[1]), int(fields[2]), int(fields[3]), int(fields[17]), int(fields[19]), status
+    )
+
+
+def start_ticks(pid: int) -> int | None:
+    """When the process started, in clock ticks since boot: half of its identity. Cheaper than the whole line."""
+    fields = _stat_fields(pid, 20)
+    return None if fields is None else int(fields[19])
+
+
+def _stat_fields(pid: int, count: int) -> list[bytes] | None:
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        line = os.read(fd, 2048)
+    except ProcessLookupError:  # it went between the two calls
+        return None
+    finally:
+        os.close(fd)
+    # The second field is the command's name in parentheses, with whatever the process wrote in it.
+    return line[line.rindex(b")") + 2 :].split(None, count)
+
+
+def is_process(pid: int) -> bool:
+    """Whether this is a process and not one of the threads of another, which the kernel numbers alike."""
+    try:
+        os.close(os.pidfd_open(pid))
+    except OSError as error:
+        return error.errno in (errno.EMFILE, errno.ENFILE)  # no descriptor to ask with: better one thread too many
+    return True
+
+
+def birthmark(spawn_id: str) -> int:
+    """The mark that all descendants of this spawn carry."""
+    digest = hashlib.blake2b(spawn_id.encode(errors="surrogateescape"), digest_size=7).digest()
+    return MARK_BIT | int.from_bytes(digest, "little")
+
+
+def birthmark_of(pid: int) -> int | None:
+    """The mark of a living process, 0 when it has none, None when there is no such process."""
+    try:
+        soft = resource.prlimit(pid, MARK)[0]
+    except ProcessLookupError:
+        return None
+    except PermissionError:  # of another user; /proc tells the same at ten times the price
+        found = _mark_in_limits(pid)
+        if found is None:
+            return None
+        soft = found
+    return soft if MARK_BIT <= soft < MARK_END else 0
+
+
+def _mark_in_limits(pid: int) -> int | None:
+    text = _read(f"/proc/{pid}/limits")
+    if text is None:
+        return None
+    at = text.find(_MARK_LINE)
+    words = text[at + len(_MARK_LINE) : at + 80].split() if at >= 0 else []
+    return int(words[0]) if words and words[0].isdigit() else 0
+
+
+def spawn_id_of(pid: int) -> str | None:
+    """The spawn id in a process's environment: as it was at its last exec, and only if it was not cleared."""
+    environment = _read(f"/proc/{pid}/environ") or b""
+    wanted = SPAWN_ID.encode() + b"="
+    for entry in environment.split(b"\0"):
+        if entry.startswith(wanted):
+            return entry[len(wanted) :].decode(errors="surrogateescape")
+    return None
+
+
+def owner_of(pid: int) -> int | None:
+    """The effective uid that a process runs as."""
+    text = _read(f"/proc/{pid}/status") or b""
+    at = text.find(b"\nUid:")
+    return int(text[at:].split(None, 3)[2]) if at >= 0 else None
+
+
+def pids() -> list[int]:
+    """All processes that can be seen."""
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def exit_status_of(pidfd: int) -> int | None:
+    """The wait status of a process that somebody else reaped, from a pidfd that was open then. None: not known."""
+    buffer = bytearray(_PIDFD_INFO.pack(_PIDFD_INFO_EXIT, 0, *[0] * 12))
+    try:
+        fcntl.ioctl(pidfd, _PIDFD_GET_INFO, buffer)
+    except OSError:  # an older kernel, or not reaped yet
+        return None
+    answer = _PIDFD_INFO.unpack(buffer)
+    return int(answer[-1]) if answer[0] & _PIDFD_INFO_EXIT else None
+
+
+def _read(path: str) -> bytes | None:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read()
+    except OSError:  # gone, or none of our business
+        return None

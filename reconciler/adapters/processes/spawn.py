@@ -1,0 +1,139 @@
+"""Starts one process: the hot path of the whole, so nothing is computed here that need not be.
+
+posix_spawn suspends us until the exec and copies no memory; what it cannot set (directory, umask, affinity, soft
+limits) is set on ourselves around it and put back. That is why spawns come from one thread, and why the controller
+uses absolute paths only.
+"""
+
+import os
+import resource
+import signal
+from collections.abc import Mapping
+
+from reconciler.adapters.processes import procfs, reasons, shim
+from reconciler.model.launch import Launch
+from reconciler.ports import SpawnFailed
+
+# Python ignores SIGPIPE and SIGXFSZ, whoever started us may ignore SIGHUP or SIGINT, and an ignored signal stays so
+# over exec. Handlers need no care, the kernel drops them.
+_DEFAULT_SIGNALS = tuple(
+    number for number in range(1, signal.SIGSYS + 1) if number not in (signal.SIGKILL, signal.SIGSTOP)
+)
+_HOME = "/"  # where the controller is between spawns: it keeps nobody's file system busy
+
+FileAction = tuple[int, int, int] | tuple[int, int, str, int, int]
+SoftLimit = tuple[int, tuple[int, int], tuple[int, int]]  # number, what a process gets, what we have
+
+
+class Spawner:
+    """Turns a Launch into a running process. Keeps what is the same for all."""
+
+    def __init__(self, boot_limits: Mapping[str, tuple[int, int]], *, marked: bool) -> None:
+        self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        self._umask = os.umask(0o022)
+        os.umask(self._umask)
+        self._soft_limits = _soft_limits(boot_limits)
+        self._marked = marked
+        self._powers = reasons.own_powers()
+        self._nice = os.getpriority(os.PRIO_PROCESS, 0)
+
+    def close(self) -> None:
+        """Let the descriptor go."""
+        if self._null >= 0:
+            os.close(self._null)
+            self._null = -1
+
+    def spawn(self, launch: Launch, spawn_id: str, mark: int) -> int:
+        """Start the process and return its pid. It is a session leader, and ours to reap. Raises SpawnFailed."""
+        env = launch.env.copy()
+        env[procfs.SPAWN_ID] = spawn_id
+        try:
+            os.chdir(launch.cwd)
+        except OSError as error:
+            raise SpawnFailed(reasons.cannot_enter(launch.cwd, error)) from None
+        except ValueError as error:
+            raise SpawnFailed(f"cannot enter {launch.cwd!r}: {error}") from None
+        try:
+            return self._start(launch, env, mark if self._marked else 0)
+        except ValueError as error:  # a NUL byte in an argument, an illegal name in the environment
+            raise SpawnFailed(f"{launch.argv[0]!r}: {error}") from None
+        finally:
+            os.chdir(_HOME)
+
+    def _start(self, launch: Launch, env: dict[str, str], mark: int) -> int:
+        argv = launch.argv
+        if shim.is_needed(launch):
+            refusal = reasons.refusal(launch, self._powers, self._nice)
+            if refusal is not None:
+                raise SpawnFailed(refusal)
+            argv, env = shim.command(launch, env, self._nice)
+        path = reasons.resolve(argv[0], env)
+        if path is None:
+            raise SpawnFailed(reasons.not_found(argv[0], env))
+        try:
+            return self._spawn(path, argv, env, launch, mark)
+        except OSError as error:
+            raise SpawnFailed(reasons.explain(error, launch, path)) from None
+
+    def _spawn(self, path: str, argv: tuple[str, ...], env: dict[str, str], launch: Launch, mark: int) -> int:
+        affinity: set[int] | None = None
+        umask = launch.umask
+        actions = self._file_actions(launch.stdout, launch.stderr)
+        try:
+            if launch.cpu_affinity:
+                affinity = os.sched_getaffinity(0)
+                _set_affinity(launch.cpu_affinity)
+            if umask != self._umask:
+                os.umask(umask)
+            if mark:
+                resource.setrlimit(procfs.MARK, (mark, resource.RLIM_INFINITY))
+            for number, theirs, _ in self._soft_limits:
+                resource.setrlimit(number, theirs)
+            return os.posix_spawn(
+                path, argv, env, file_actions=actions, setsid=True, setsigmask=(), setsigdef=_DEFAULT_SIGNALS
+            )
+        finally:
+            for number, _, ours in self._soft_limits:
+                resource.setrlimit(number, ours)
+            if mark:
+                resource.setrlimit(procfs.MARK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            if umask != self._umask:
+                os.umask(self._umask)
+            if affinity is not None:
+                os.sched_setaffinity(0, affinity)
+
+    def _file_actions(self, stdout: str | None, stderr: str | None) -> tuple[FileAction, ...]:
+        """Standard input is empty. A FIFO is opened by the new process itself: an open description of its own,
+        so that nobody's O_NONBLOCK is his, and for both ways, so that he never sees SIGPIPE."""
+        merged = stdout == stderr != "inherit"
+        return (
+            (os.POSIX_SPAWN_DUP2, self._null, 0),
+            self._stream(1, stdout),
+            (os.POSIX_SPAWN_DUP2, 1, 2) if merged else self._stream(2, stderr),
+        )
+
+    def _stream(self, number: int, target: str | None) -> FileAction:
+        if target is None:
+            return (os.POSIX_SPAWN_DUP2, self._null, number)
+        if target == "inherit":
+            return (os.POSIX_SPAWN_DUP2, number, number)  # clears close-on-exec, should it be set
+        return (os.POSIX_SPAWN_OPEN, number, target, os.O_RDWR | os.O_NOCTTY, 0)
+
+
+def _soft_limits(boot_limits: Mapping[str, tuple[int, int]]) -> tuple[SoftLimit, ...]:
+    """The limits whose soft value the controller changed for itself since boot. The hard ones nobody gets back."""
+    changed: list[SoftLimit] = []
+    for name, (soft, _) in boot_limits.items():
+        number = getattr(resource, f"RLIMIT_{name.upper()}")
+        ours = resource.getrlimit(number)
+        if soft != ours[0]:
+            changed.append((number, (soft, ours[1]), ours))
+    return tuple(changed)
+
+
+def _set_affinity(cpus: tuple[int, ...]) -> None:
+    try:
+        os.sched_setaffinity(0, cpus)
+    except (OSError, ValueError) as error:
+        listed = ",".join(map(str, cpus))
+        raise SpawnFailed(f"cpuAffinity {listed}: {error.strerror if isinstance(error, OSError) else error}") from None

@@ -1,0 +1,341 @@
+"""LinuxProcessTable: one pidfd per process, one epoll over all of them, one callback for what ends.
+
+An exit of our own process is peeked at, told, and only then reaped: what the callback writes down happens before the
+kernel forgets. An adopted process is somebody else's to reap; its pidfd only says that a report of the keeper is due.
+A signal goes through a pidfd or to a group whose leader cannot have been replaced, never to a bare pid.
+"""
+
+import asyncio
+import errno
+import os
+import select
+import signal
+from collections.abc import Callable, Mapping, Sequence
+
+from reconciler.adapters.processes import procfs
+from reconciler.adapters.processes.spawn import Spawner
+from reconciler.adapters.processes.trees import Trees, can_mark, send
+from reconciler.model.identity import ProcessId
+from reconciler.model.launch import Launch
+from reconciler.ports import Clock, ExitReport, SpawnFailed
+
+EXITS_PER_WAKE = 64  # the loop has other things to do, and what is left wakes it again
+_OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
+_PEEK = os.WEXITED | os.WNOHANG | os.WNOWAIT
+
+
+class _Watch:
+    """One main process that is watched. `own`: ours to reap, not the keeper's."""
+
+    __slots__ = ("mark", "own", "pidfd", "process")
+
+    def __init__(self, process: ProcessId, pidfd: int, mark: int, *, own: bool) -> None:
+        self.process = process
+        self.pidfd = pidfd
+        self.mark = mark
+        self.own = own
+
+
+class LinuxProcessTable:
+    """The ProcessTable of a real machine.
+
+    To be made after the controller raised its own soft limits: `boot_limits` (name as in setrlimit, lower case, to
+    soft and hard value) are those from before, which processes get. `subreaper_pid` is the keeper, to whom orphans go.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        subreaper_pid: int | None = None,
+        boot_limits: Mapping[str, tuple[int, int]] | None = None,
+    ) -> None:
+        self._watches: dict[int, _Watch] = {}  # by pid
+        self._by_pidfd: dict[int, _Watch] = {}
+        self._unreported: dict[ProcessId, _Watch] = {}  # adopted and ended; the pid may have a new owner already
+        self._exited: Callable[[ExitReport], None] = lambda _: None
+        self._subreaper_pid = subreaper_pid
+        self._marked = can_mark()
+        self._trees = Trees(clock, self._watches, marked=self._marked)
+        self._remains: dict[ProcessId, int] = {}  # trees without a main process, and their birthmarks
+        self._condemned: set[ProcessId] = set()  # trees that have been killed and may not be empty yet
+        self._epoll = select.epoll()
+        self._spawner = Spawner(boot_limits or {}, marked=self._marked)
+        self._spare_fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Drain exits whenever the loop sees that there are some. One descriptor stands for all processes."""
+        self._loop = loop
+        loop.add_reader(self._epoll.fileno(), self.drain)
+
+    def fileno(self) -> int:
+        """Readable while there is something to drain."""
+        return self._epoll.fileno()
+
+    def close(self) -> None:
+        """Stop watching. The processes live on."""
+        if self._epoll.closed:
+            return
+        if self._loop is not None:
+            self._loop.remove_reader(self._epoll.fileno())
+        self._epoll.close()
+        for watch in (*self._watches.values(), *self._unreported.values()):
+            os.close(watch.pidfd)
+        self._watches.clear()
+        self._unreported.clear()
+        self._by_pidfd.clear()
+        self._spawner.close()
+        self._trees.close()
+        if self._spare_fd >= 0:
+            os.close(self._spare_fd)
+            self._spare_fd = -1
+
+    # ---- beginning ----
+
+    def spawn(self, launch: Launch, spawn_id: str) -> ProcessId:
+        """Start a process as leader of a session of its own and watch it. Raises SpawnFailed."""
+        self._keep_spare_fd()
+        mark = procfs.birthmark(spawn_id)
+        pid = self._spawner.spawn(launch, spawn_id, mark)
+        try:
+            start, pidfd = self._identify(pid)
+        except OSError as error:
+            # It runs and cannot be watched. A process that nobody watches is worse than none.
+            os.kill(pid, signal.SIGKILL)  # ours and not reaped: the pid is still its own
+            os.waitpid(pid, 0)
+            raise SpawnFailed(f"cannot watch the process: {os.strerror(error.errno or 0)}") from None
+        process = ProcessId(pid, start)
+        self._trees.started(pid)
+        self._watch(_Watch(process, pidfd, mark, own=True))
+        return process
+
+    def adopt(self, process: ProcessId) -> bool:
+        """Watch a process that an earlier controller started. False when it is gone; a zombie still awaits its report.
+
+        Raises OSError without a descriptor for it: False would have it started twice.
+        """
+        watch = self._watches.get(process.pid)
+        if process in self._unreported or (watch is not None and watch.process == process):
+            return True
+        try:
+            pidfd = os.pidfd_open(process.pid)
+        except OSError as error:
+            if error.errno in _OUT_OF_FILES:
+                raise
+            return False  # gone, or a thread of another process has the number now
+        stat = procfs.read_stat(process.pid)
+        if stat is None or stat.start_ticks != process.start_ticks:
+            os.close(pidfd)
+            return False
+        mark = procfs.birthmark_of(process.pid) or procfs.birthmark(procfs.spawn_id_of(process.pid) or "")
+        self._watch(_Watch(process, pidfd, mark, own=stat.parent == os.getpid()))
+        return True
+
+    def find(self, spawn_id: str) -> ProcessId | None:
+        """The living session leader that carries this spawn id: a child of ours, or of the keeper."""
+        mark, parents, us = procfs.birthmark(spawn_id), (os.getpid(), self._subreaper_pid), os.geteuid()
+        found: list[ProcessId] = []
+        for pid in procfs.pids():
+            if procfs.birthmark_of(pid) not in (mark, 0):
+                continue  # also when it is gone
+            stat = procfs.read_stat(pid)
+            if stat is None or not stat.alive or stat.session != pid or stat.parent not in parents:
+                continue
+            if us in (0, procfs.owner_of(pid)) and procfs.spawn_id_of(pid) == spawn_id:
+                found.append(ProcessId(pid, stat.start_ticks))
+        # A daemonised descendant looks the same, but it was not the first.
+        return min(found, key=lambda process: (process.start_ticks, process.pid), default=None)
+
+    # ---- end ----
+
+    def on_exit(self, exited: Callable[[ExitReport], None]) -> None:
+        """Whom to tell when a watched main process ends."""
+        self._exited = exited
+
+    def drain(self) -> int:
+        """Tell of processes that ended, at most EXITS_PER_WAKE of them. How many there were."""
+        events = self._epoll.poll(0, EXITS_PER_WAKE)
+        for pidfd, _ in events:
+            watch = self._by_pidfd.get(pidfd)
+            if watch is None:
+                continue  # a callback of this round ended the wait
+            if watch.own:
+                self._reap(watch)
+            else:
+                self._await_report(watch)
+        return len(events)
+
+    def report(self, process: ProcessId, code: int | None, signal: int | None) -> None:
+        """The keeper reaped an adopted process. Strangers, and what was told before, are ignored."""
+        watch = self._unreported.pop(process, None)
+        if watch is not None:
+            os.close(watch.pidfd)
+        else:
+            watch = self._watches.get(process.pid)  # the report was quicker than the pidfd
+            if watch is None or watch.own or watch.process != process:
+                return
+            self._unwatch(watch)
+        self._exited(ExitReport(process, code, signal))
+
+    def unreported(self) -> tuple[ProcessId, ...]:
+        """Adopted processes that ended and whose report is due."""
+        return tuple(self._unreported)
+
+    def resolve_unreported(self, process: ProcessId) -> ExitReport:
+        """No report came and none is awaited any more: how it ended, as far as the kernel knows. Told here only."""
+        watch = self._unreported.pop(process, None)
+        if watch is None:
+            return ExitReport(process, None, None)
+        status = procfs.exit_status_of(watch.pidfd)
+        if status is None:
+            stat = procfs.read_stat(process.pid)
+            if stat is not None and stat.start_ticks == process.start_ticks:
+                # A zombie that nobody reaps. Without privileges we are shown 0 whatever it was: 0 is no answer.
+                status = stat.wait_status or None
+        os.close(watch.pidfd)
+        if status is None:
+            return ExitReport(process, None, None)
+        result = os.waitstatus_to_exitcode(status)
+        return ExitReport(process, result, None) if result >= 0 else ExitReport(process, None, -result)
+
+    def _reap(self, watch: _Watch) -> None:
+        try:
+            result = os.waitid(os.P_PIDFD, watch.pidfd, _PEEK)
+        except ChildProcessError:  # something in this process waited for any child
+            self._unwatch(watch)
+            self._exited(ExitReport(watch.process, None, None))
+            return
+        if result is None:
+            return
+        status = result.si_status
+        exited = result.si_code == os.CLD_EXITED
+        try:
+            self._exited(ExitReport(watch.process, status, None) if exited else ExitReport(watch.process, None, status))
+        finally:
+            # Also when the callback failed: told again it would fail again, and the rest has to go on.
+            if self._by_pidfd.get(watch.pidfd) is watch:  # it may have closed the table
+                os.waitid(os.P_PIDFD, watch.pidfd, os.WEXITED)
+                self._unwatch(watch)
+
+    # ---- signals ----
+
+    def signal(self, process: ProcessId, signal: int, scope: str) -> bool:
+        """Send a signal to the process, its group or its tree. False when there is nobody left."""
+        watch = self._living(process)
+        if watch is not None and watch.own and scope == "group":
+            return _signal_group(process.pid, signal)
+        reached = send(process, signal) if watch is None else _signal_pidfd(watch.pidfd, signal)
+        if scope == "process":
+            return reached
+        members = self._trees.members(process, watch.mark if watch is not None else self._remains.get(process, 0))
+        if scope == "group":
+            members = [member for member in members if _group(member.pid) == process.pid]
+        for member in members:
+            reached = send(member, signal) or reached
+        return reached
+
+    def kill_tree(self, process: ProcessId, spawn_id: str) -> None:
+        """KILL the process and all that belongs to it. What outran this is killed by the `leftovers` that finds it."""
+        self._condemned.add(process)
+        watch = self._living(process)
+        if watch is not None:
+            _signal_pidfd(watch.pidfd, signal.SIGKILL)
+            if watch.own:
+                _signal_group(process.pid, signal.SIGKILL)  # at one stroke: nobody forks away from it
+        self._trees.kill(process, procfs.birthmark(spawn_id))
+
+    def leftovers(self, process: ProcessId, spawn_id: str) -> Sequence[ProcessId]:
+        """What of its tree lives although the main process ended."""
+        mark = procfs.birthmark(spawn_id)
+        members = self._trees.members(process, mark)
+        if members:
+            self._remains[process] = mark
+            if process in self._condemned:
+                self._trees.kill(process, mark)
+        elif self._living(process) is None:
+            self._trees.forget(process, mark)
+            self._remains.pop(process, None)
+            self._condemned.discard(process)
+        return members
+
+    # ---- inside ----
+
+    def _watch(self, watch: _Watch) -> None:
+        previous = self._watches.get(watch.process.pid)
+        if previous is not None:  # adopted, ended and reaped before we looked, and the number was given away again
+            self._await_report(previous)
+        self._watches[watch.process.pid] = watch
+        self._by_pidfd[watch.pidfd] = watch
+        self._epoll.register(watch.pidfd, select.EPOLLIN)
+
+    def _stop_watching(self, watch: _Watch) -> None:
+        self._epoll.unregister(watch.pidfd)
+        del self._by_pidfd[watch.pidfd]
+        del self._watches[watch.process.pid]
+
+    def _unwatch(self, watch: _Watch) -> None:
+        self._stop_watching(watch)
+        os.close(watch.pidfd)
+
+    def _await_report(self, watch: _Watch) -> None:
+        """An adopted process ended. Its pidfd stays open: the kernel answers how only to who held one."""
+        self._stop_watching(watch)
+        self._unreported[watch.process] = watch
+
+    def _living(self, process: ProcessId) -> _Watch | None:
+        """The watch of a main process that has not ended."""
+        watch = self._watches.get(process.pid)
+        if watch is None or watch.process != process:
+            return None
+        if watch.own:
+            return watch if os.waitid(os.P_PIDFD, watch.pidfd, _PEEK) is None else None
+        stat = procfs.read_stat(process.pid)
+        return watch if stat is not None and stat.start_ticks == process.start_ticks and stat.alive else None
+
+    def _identify(self, pid: int) -> tuple[int, int]:
+        try:
+            start, pidfd = procfs.start_ticks(pid), os.pidfd_open(pid)
+        except OSError as error:
+            if error.errno not in _OUT_OF_FILES:
+                raise
+            os.close(self._spare_fd)  # this is what it was kept for
+            self._spare_fd = -1
+            start, pidfd = procfs.start_ticks(pid), os.pidfd_open(pid)
+        assert start is not None, "a process that is ours and not reaped is there to be read"
+        return start, pidfd
+
+    def _keep_spare_fd(self) -> None:
+        """Without a descriptor to watch it with, a process is better not started."""
+        if self._spare_fd < 0:
+            try:
+                self._spare_fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError as error:
+                raise SpawnFailed(f"cannot fork: {os.strerror(error.errno or 0)}") from None
+
+
+def _signal_pidfd(pidfd: int, number: int) -> bool:
+    try:
+        signal.pidfd_send_signal(pidfd, number)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it took on another user: it is there, and out of our reach
+    return True
+
+
+def _signal_group(group: int, number: int) -> bool:
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # the same
+    return True
+
+
+def _group(pid: int) -> int:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return -1

@@ -1,0 +1,260 @@
+"""Who descends from whom, whatever a process did to get away.
+
+The main process of a spawn and all that comes from it carry the same birthmark (see procfs). So it is enough to look
+once at every process that appears on the machine: it is a member of a tree from birth, and of none for life. The
+kernel numbers processes in turn and says which number was the last, so a look costs no more than what was started
+since the last one; with nothing left over, that is a few microseconds, whatever the size of the machine.
+"""
+
+import os
+import resource
+import signal
+from collections.abc import Container, Iterable
+
+from reconciler.adapters.processes import procfs
+from reconciler.model.identity import ProcessId
+from reconciler.ports import Clock
+
+# More pids than this since the last look: listing /proc is cheaper than asking for each.
+_WIDEST_WINDOW = 4096
+# No machine starts more than this in a second for long. Longer without a look, and the numbers may have gone round.
+_PIDS_PER_SECOND = 10_000
+# A process has its number a moment before anybody can see it. A number without a process is asked for again so long.
+_UNBORN_SECONDS = 0.1
+_UNBORN_LIMIT = 256
+_FIRST_PID_OF_A_ROUND = 300  # the kernel keeps the ones below for the time after boot
+
+_KILL_ROUNDS = 60
+_KILL_SECONDS = 0.02  # the loop has other things to do
+_FREEZE_AFTER_ROUNDS = 3
+_PRUNE_AT = 128
+
+
+def can_mark() -> bool:
+    """Whether our own limits leave room for a birthmark: it is the soft value of one that nobody else has set."""
+    return resource.getrlimit(procfs.MARK) == (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+
+
+class Trees:
+    """All living processes that descend from a spawn, by birthmark; the unmarked by session.
+
+    `mains` are the pids of main processes that are watched: they are nobody's leftovers.
+    """
+
+    def __init__(self, clock: Clock, mains: Container[int], *, marked: bool) -> None:
+        self._clock = clock
+        self._mains = mains
+        self._marked = marked
+        self._kin: dict[int, dict[int, int]] = {}  # birthmark -> pid -> start ticks
+        self._sessions: dict[int, dict[int, int]] = {}  # pid of a main process -> pid -> start ticks
+        self._unborn: dict[int, float] = {}  # pid -> until when to ask again
+        self._started: set[int] = set()  # main processes since the last look
+        self._newest = 0  # the youngest pid at the last look; 0: there was none
+        self._looked_at = 0.0
+        self._loadavg_fd = _open_loadavg()
+        self._pid_max = int(_first_word("/proc/sys/kernel/pid_max") or 0)
+
+    def close(self) -> None:
+        """Let the descriptor go."""
+        if self._loadavg_fd >= 0:
+            os.close(self._loadavg_fd)
+            self._loadavg_fd = -1
+
+    def started(self, pid: int) -> None:
+        """A main process was started: its number is accounted for."""
+        self._started.add(pid)
+
+    def members(self, process: ProcessId, mark: int) -> list[ProcessId]:
+        """What lives of this tree beside its main process."""
+        # The known ones first, then a look: what a known one forked before it was seen dead is there to be seen.
+        return self._living(process, mark) or self._seek(process, mark)
+
+    def kill(self, process: ProcessId, mark: int) -> None:
+        """KILL all members, and those that they start meanwhile. Bounded: a tree that outruns us is killed again later.
+
+        Who has KILL pending cannot fork any more, so a look that finds nobody new is the last. A tree that keeps
+        forking is frozen first: as long as nobody ends, no slot of its pid limit becomes free for another.
+        """
+        hit: set[ProcessId] = set()
+        frozen: list[ProcessId] = []
+        until = self._clock.now() + _KILL_SECONDS
+        for attempt in range(_KILL_ROUNDS):
+            fresh = [member for member in self._seek(process, mark) if member not in hit]
+            if not fresh or self._clock.now() > until:
+                break
+            freeze = attempt >= _FREEZE_AFTER_ROUNDS
+            for member in fresh:
+                send(member, signal.SIGSTOP if freeze else signal.SIGKILL)
+            hit.update(fresh)
+            if freeze:
+                frozen += fresh
+        for member in frozen:
+            send(member, signal.SIGKILL)
+
+    def forget(self, process: ProcessId, mark: int) -> None:
+        """The tree is empty."""
+        self._kin.pop(mark, None)
+        self._sessions.pop(process.pid, None)
+
+    def look(self) -> None:
+        """Learn of all processes that appeared since the last look."""
+        now = self._clock.now()
+        newest = self._newest_pid()
+        for pid in self._unborn_until(now):
+            self._meet(pid, now)
+        window = self._window(newest, now)
+        if window is None:
+            self._meet_all(newest, now)
+        else:
+            mains, started = self._mains, self._started
+            for pid in window:
+                if pid not in mains and pid not in started:
+                    self._meet(pid, now)
+        self._started.clear()
+        self._newest, self._looked_at = newest, now
+
+    # ---- who is there ----
+
+    def _living(self, process: ProcessId, mark: int) -> list[ProcessId]:
+        kin = self._kin.get(mark)
+        mates = self._session(process)
+        if not kin and not mates:
+            return []
+        found = {**mates, **(kin or {})}
+        found.pop(process.pid, None)
+        return [ProcessId(pid, start) for pid, start in found.items() if _lives(pid, start)]
+
+    def _seek(self, process: ProcessId, mark: int) -> list[ProcessId]:
+        self.look()
+        return self._living(process, mark)
+
+    def _session(self, process: ProcessId) -> dict[int, int]:
+        mates = self._sessions.get(process.pid)
+        if not mates:
+            return {}
+        # While a session lives, its number is not given away. Has the leader's pid a new owner, these are his.
+        leader = procfs.start_ticks(process.pid)
+        return mates if leader in (None, process.start_ticks) else {}
+
+    # ---- who is new ----
+
+    def _newest_pid(self) -> int:
+        """The last number that the kernel gave away; 0 when it does not say."""
+        if self._loadavg_fd < 0:
+            return 0
+        try:
+            return int(os.pread(self._loadavg_fd, 128, 0).rsplit(None, 1)[1])
+        except (OSError, ValueError, IndexError):
+            return 0
+
+    def _window(self, newest: int, now: float) -> Iterable[int] | None:
+        """The numbers given away since the last look, None when that cannot be said."""
+        before = self._newest
+        if not before or not newest or not self._pid_max:
+            return None
+        if now - self._looked_at > self._pid_max / _PIDS_PER_SECOND:
+            return None
+        if newest >= before:
+            window = range(before + 1, newest + 1)
+            count, known = len(window), all(pid in window for pid in self._started)
+            return window if count <= _WIDEST_WINDOW and known else None
+        wrapped = [*range(before + 1, self._pid_max), *range(_FIRST_PID_OF_A_ROUND, newest + 1)]
+        return wrapped if len(wrapped) <= _WIDEST_WINDOW and self._started <= set(wrapped) else None
+
+    def _meet_all(self, newest: int, now: float) -> None:
+        present = procfs.pids()
+        for pid in present:
+            if pid not in self._mains:
+                self._meet(pid, now)
+        for pid in set(range(max(newest - 64, 1), newest + 1)) - set(present):
+            self._unborn[pid] = now + _UNBORN_SECONDS
+        for tree in (*self._kin.values(), *self._sessions.values()):
+            _prune(tree)
+        self._kin = {mark: tree for mark, tree in self._kin.items() if tree}
+        self._sessions = {pid: tree for pid, tree in self._sessions.items() if tree}
+
+    def _unborn_until(self, now: float) -> list[int]:
+        if not self._unborn:
+            return []
+        waiting = [pid for pid, until in self._unborn.items() if until > now]
+        self._unborn = {pid: self._unborn[pid] for pid in waiting[-_UNBORN_LIMIT:]}
+        return list(self._unborn)
+
+    def _meet(self, pid: int, now: float) -> None:
+        """Ask a process for its birthmark, and write it down as a member of that tree."""
+        mark = procfs.birthmark_of(pid)
+        if mark is None:
+            self._unborn.setdefault(pid, now + _UNBORN_SECONDS)
+            return
+        self._unborn.pop(pid, None)
+        if not mark and not self._marked:
+            spawn_id = procfs.spawn_id_of(pid)
+            mark = procfs.birthmark(spawn_id) if spawn_id else 0
+        leader = 0 if mark else self._leader_of(pid)
+        if not (mark or leader) or pid in self._mains or not procfs.is_process(pid):
+            return
+        stat = procfs.read_stat(pid)
+        if stat is not None and stat.alive:
+            tree = self._kin.setdefault(mark, {}) if mark else self._sessions.setdefault(leader, {})
+            tree[pid] = stat.start_ticks
+            if len(tree) % _PRUNE_AT == 0:
+                _prune(tree)
+
+    def _leader_of(self, pid: int) -> int:
+        """The main process in whose session this one is, or 0."""
+        try:
+            leader = os.getsid(pid)
+        except OSError:  # it went, or a security module does not let us see
+            return 0
+        return leader if leader in self._mains else 0
+
+
+def send(process: ProcessId, number: int) -> bool:
+    """Signal exactly this process. False when it is gone; one that we may not signal counts as there."""
+    try:
+        pidfd = os.pidfd_open(process.pid)
+    except OSError:  # gone, or the pid is a thread of another now
+        return False
+    try:
+        # Read after the open: if the start time fits now, the descriptor is of this process and of no later one.
+        if not _lives(process.pid, process.start_ticks):
+            return False
+        signal.pidfd_send_signal(pidfd, number)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it took on another user, and we are not root
+    finally:
+        os.close(pidfd)
+    return True
+
+
+def _lives(pid: int, start: int) -> bool:
+    stat = procfs.read_stat(pid)
+    return stat is not None and stat.start_ticks == start and stat.alive
+
+
+def _prune(tree: dict[int, int]) -> None:
+    for pid, start in list(tree.items()):
+        if not _lives(pid, start):
+            del tree[pid]
+
+
+def _open_loadavg() -> int:
+    """Its last word is the last pid. -1 when a container shows another file in its place, with numbers of its host."""
+    try:
+        fd = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
+    if os.fstat(fd).st_dev == os.stat("/proc").st_dev:
+        return fd
+    os.close(fd)
+    return -1
+
+
+def _first_word(path: str) -> str:
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read().split()[0]
+    except (OSError, IndexError):
+        return ""
