@@ -78,8 +78,8 @@ def run(
         raise Refused(EXIT_PERMISSION, f"{error}; run as its owner or choose another --state-dir") from None
     except OSError as error:
         raise Refused(EXIT_FAILED, f"cannot use the state directory {state_dir}: {error}") from None
-    keeper = Keeper(state_dir, arguments, log, limits or Limits(), commands, listener, lock, signals)
-    exit_code = keeper.loop()
+    with listener:
+        exit_code = Keeper(state_dir, arguments, log, limits or Limits(), commands, listener, lock, signals).loop()
     try:
         os.unlink(listener_path)
     except OSError:
@@ -154,8 +154,7 @@ class Signals:
     def take(self) -> list[str]:
         """What came since the last call, each once, in order."""
         try:
-            while os.read(self.fd, 4096):
-                pass
+            os.read(self.fd, 1 << 16)  # all that a pipe holds
         except BlockingIOError:
             pass
         came = list(self._came)
@@ -180,15 +179,15 @@ class Fifos:
             if held is not None and held[1:] == (found.st_dev, found.st_ino):
                 return
             if not stat.S_ISFIFO(found.st_mode):
-                self._log(f"{path!r} is not held: it is no FIFO")
+                self._log(f"a FIFO is not held: {path!r} is none")
             elif len(self._held) >= self._most:
-                self._log(f"{path!r} is not held: {self._most} are, there are no more descriptors (raise LimitNOFILE)")
+                self._log(f"a FIFO is not held: {self._most} are, raise the limit of open files for {path!r}")
             else:
                 fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
                 self.release(path)
                 self._held[path] = (fd, found.st_dev, found.st_ino)
         except (OSError, TypeError, ValueError) as error:
-            self._log(f"{path!r} is not held: {error}")
+            self._log(f"a FIFO is not held: {error}")
 
     def release(self, path: str) -> None:
         """Let it go. What was in it is lost if nobody else has it open."""

@@ -69,10 +69,11 @@ class Lock:
         """Wait until the controller and the pump of a killed keeper have left; kill them if they don't."""
         if self._former[:1] != [wire.boot_id()]:
             return  # nobody was there, or another boot ended them all
+        deadline = time.monotonic() + FORMER_SECONDS
         for name, pid, start_ticks in (words for line in self._former[1:] if len(words := line.split()) == 3):
-            if pid.isdecimal() and start_ticks.isdecimal() and not has_left(int(pid), int(start_ticks), 0):
+            if pid.isdecimal() and start_ticks.isdecimal() and is_alive(int(pid), int(start_ticks)):
                 log(f"waiting for the former {name} (pid {pid}) to leave")
-                outlast(name, int(pid), int(start_ticks), log)
+                outlast(name, int(pid), int(start_ticks), deadline, log)
 
     def note(self, name: str, pid: int) -> None:
         """`name` runs as `pid` from now on."""
@@ -96,18 +97,17 @@ class Lock:
             pass  # a full disk: the lock itself holds without it
 
 
-def outlast(name: str, pid: int, start_ticks: int, log: Callable[[str], None]) -> None:
+def outlast(name: str, pid: int, start_ticks: int, deadline: float, log: Callable[[str], None]) -> None:
     """Come back when this process is gone, by itself or by SIGKILL. Refused when even that does not end it."""
-    if not has_left(pid, start_ticks, FORMER_SECONDS):
+    if not has_left(pid, start_ticks, deadline):
         log(f"killing the former {name} (pid {pid})")
         kill_stranger(pid, start_ticks)
-        if not has_left(pid, start_ticks, FORMER_SECONDS):
+        if not has_left(pid, start_ticks, time.monotonic() + FORMER_SECONDS):
             raise Refused(EXIT_CONFLICT, f"the former {name} (pid {pid}) does not end, not even by SIGKILL")
 
 
-def has_left(pid: int, start_ticks: int, seconds: float) -> bool:
-    """Whether this process is gone within so many seconds."""
-    deadline = time.monotonic() + seconds
+def has_left(pid: int, start_ticks: int, deadline: float) -> bool:
+    """Whether this process is gone by then, on the monotonic clock."""
     while is_alive(pid, start_ticks):
         if time.monotonic() >= deadline:
             return False

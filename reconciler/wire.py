@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     Message = dict[str, Any]
+else:
+    Message = dict
 
 VERSION = 1
 MESSAGE_LIMIT_BYTES = 64 * 1024
