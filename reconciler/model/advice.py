@@ -1,0 +1,158 @@
+"""Warnings: what is valid, and yet hardly what its author means.
+
+Only what can be told from the manifest alone. A warning names the field, what will happen, and what to write.
+"""
+
+import posixpath
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from reconciler.model.manifest import Manifest
+from reconciler.model.problems import Problem
+from reconciler.model.program import ProgramSpec
+from reconciler.model.quantities import seconds
+from reconciler.model.support import SENTENCES, not_yet_supported
+
+_SHELLS = frozenset({"sh", "bash", "dash", "ash", "ksh", "zsh"})
+_EXEC = re.compile(r"(?:^|[;&|(\s])exec\s")
+_SCRIPT_OPTION = re.compile(r"-[A-Za-z]*c")
+
+LARAVEL_SECONDS = 60.0  # queue:work --timeout, and horizon.php's timeout, when nothing else is said
+SIDEKIQ_SECONDS = 25.0
+
+
+class _Advice(NamedTuple):
+    field: str
+    message: str
+    hint: str = ""
+
+
+def advice(manifest: Manifest, *, running_as_root: bool, spec: ProgramSpec | None = None) -> list[Problem]:
+    """Warnings about one manifest. `spec`: the one in force, when Config's defaults add to what was written."""
+    spec = spec or (manifest.spec if isinstance(manifest.spec, ProgramSpec) else None)
+    if spec is None:
+        return []
+    found = [*_without_effect(spec), *_shell(spec), *_queue_time(spec), *_once(spec)]
+    if running_as_root:
+        found += _root(spec)
+    return [
+        Problem(manifest.file, manifest.line, 1, f"spec.{row.field}", row.message, row.hint, "warning") for row in found
+    ]
+
+
+def _without_effect(spec: ProgramSpec) -> Iterator[_Advice]:
+    for field in not_yet_supported(spec):
+        yield _Advice(field, f"has no effect in this release: {SENTENCES[field]}")
+
+
+def _shell(spec: ProgramSpec) -> Iterator[_Advice]:
+    """A shell in between keeps the stop signal to itself, and the program goes on without its supervisor."""
+    if posixpath.basename(spec.command[0]) not in _SHELLS:
+        return
+    for index, argument in enumerate(spec.command[1:-1], start=1):
+        if _SCRIPT_OPTION.fullmatch(argument):
+            if not _EXEC.search(spec.command[index + 1]):
+                yield _Advice(
+                    "command",
+                    "runs a shell that stays in between: the stop signal reaches the shell, not the program",
+                    "begin the last command of the script with exec, or use stopScope: group",
+                )
+            return
+        if not argument.startswith("-"):
+            return
+
+
+def _root(spec: ProgramSpec) -> Iterator[_Advice]:
+    if spec.user is None:
+        yield _Advice(
+            "user", "is not written, so this runs as root", "name the user it shall run as, even if it is root"
+        )
+
+
+def _once(spec: ProgramSpec) -> Iterator[_Advice]:
+    if "queue:work" in spec.command and "--once" in spec.command and not spec.run_once:
+        yield _Advice(
+            "runOnce",
+            "queue:work --once ends after one job, but without runOnce a stop interrupts that job",
+            "write runOnce: true",
+        )
+
+
+# ---- work that takes longer than the grace period -------------------------------------------------------------------
+
+
+def _queue_time(spec: ProgramSpec) -> Iterator[_Advice]:
+    grace = spec.grace_period_seconds
+    for marks, needed in _QUEUES:
+        if not marks(spec.command):
+            continue
+        longest, why = needed(spec.command, spec.termination_grace_period is not None)
+        if longest > grace:
+            until = f"{longest:g}s" if longest != float("inf") else "as long as they like"
+            yield _Advice(
+                "terminationGracePeriod",
+                f"is {grace:g}s, but {why} {until}: a stop would kill them half done",
+                f"write terminationGracePeriod: {_rounded(longest)}",
+            )
+        return
+
+
+def _rounded(longest: float) -> str:
+    return "infinity" if longest == float("inf") else f"{int(longest) + 5}s"
+
+
+def _laravel(command: Sequence[str], written: bool) -> tuple[float, str]:
+    value = _option(command, "--timeout")
+    longest = LARAVEL_SECONDS if value is None else value or float("inf")
+    return longest, "queue:work lets jobs run for"
+
+
+def _horizon(command: Sequence[str], written: bool) -> tuple[float, str]:
+    # Its time-outs stand in horizon.php, which is not ours to read: a written grace period is taken for a thought.
+    return (0.0 if written else LARAVEL_SECONDS), "Horizon by its own default lets jobs run for"
+
+
+def _celery(command: Sequence[str], written: bool) -> tuple[float, str]:
+    value = _option(command, "--time-limit")
+    if value is None and written:
+        return 0.0, ""
+    return value or float("inf"), "Celery lets tasks run for"
+
+
+def _sidekiq(command: Sequence[str], written: bool) -> tuple[float, str]:
+    value = _option(command, "--timeout", "-t")
+    # At its time-out Sidekiq itself gives jobs back, which takes it a moment more.
+    return (SIDEKIQ_SECONDS if value is None else value) + 1, "Sidekiq lets jobs finish for"
+
+
+def _option(command: Sequence[str], *names: str) -> float | None:
+    """The value of `--name=5`, `--name 5` or `-t5`, None when it is not given or not a number."""
+    for index, argument in enumerate(command):
+        for name in names:
+            text = None
+            if argument == name and index + 1 < len(command):
+                text = command[index + 1]
+            elif argument.startswith(f"{name}="):
+                text = argument[len(name) + 1 :]
+            elif not name.startswith("--") and argument.startswith(name):
+                text = argument[len(name) :]
+            if text is not None:
+                try:
+                    return seconds(text)
+                except ValueError:
+                    return None
+    return None
+
+
+def _names(command: Sequence[str]) -> set[str]:
+    return {posixpath.basename(argument) for argument in command}
+
+
+_Needs = Callable[[Sequence[str], bool], tuple[float, str]]
+_QUEUES: tuple[tuple[Callable[[Sequence[str]], bool], _Needs], ...] = (
+    (lambda command: not {"queue:work", "queue:listen"}.isdisjoint(command), _laravel),
+    (lambda command: "horizon" in command and "artisan" in _names(command), _horizon),
+    (lambda command: "celery" in _names(command) and "worker" in command, _celery),
+    (lambda command: "sidekiq" in _names(command), _sidekiq),
+)

@@ -1,0 +1,144 @@
+"""Warnings about what is valid and yet hardly meant, and about what has no effect yet."""
+
+import pytest
+
+from reconciler.model.advice import advice
+from reconciler.model.manifest import effective
+from reconciler.model.support import NOT_YET, not_yet_supported
+from support.reading import manifest, program, read
+
+
+def advised(spec: str, *, running_as_root: bool = False) -> list[str]:
+    """The warnings, as `field: message`, without the hints."""
+    found = advice(manifest(spec), running_as_root=running_as_root)
+    assert all(problem.severity == "warning" and problem.file == "F" for problem in found)
+    return [f"{problem.field}: {problem.message}" for problem in found]
+
+
+@pytest.mark.parametrize(
+    "command", ["[sh, -c, run x]", "[/bin/bash, -lc, 'cd /x && run']", "[bash, -e, -c, run execute]"]
+)
+def test_a_shell_that_stays_in_between_is_told(command):
+    (found,) = advised(f"command: {command}")
+    assert found.startswith("spec.command: runs a shell that stays in between")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "[sh, -c, exec run]",
+        "[bash, -c, 'cd /x && exec run']",
+        "[sh, script.sh]",
+        "[bash, script, -c, x]",
+        "[run, -c, x]",
+        "[bash]",
+        "[sh, -c]",
+    ],
+)
+def test_a_shell_that_gives_way_is_not(command):
+    assert advised(f"command: {command}") == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ("command: php artisan queue:work", "is 30s, but queue:work lets jobs run for 60s"),
+        ("command: php artisan queue:work --timeout=90\nterminationGracePeriod: 60s", "jobs run for 90s"),
+        ("command: php artisan queue:listen --timeout 0", "jobs run for as long as they like"),
+        ("command: php artisan horizon", "Horizon by its own default lets jobs run for 60s"),
+        ("command: celery -A shop worker", "Celery lets tasks run for as long as they like"),
+        ("command: celery -A shop worker --time-limit=300\nterminationGracePeriod: 2m", "tasks run for 300s"),
+        ("command: bundle exec sidekiq -t 60", "Sidekiq lets jobs finish for 61s"),
+    ],
+)
+def test_work_that_may_take_longer_than_the_grace_period_is_told(spec, told):
+    (found,) = advised(spec)
+    assert found.startswith("spec.terminationGracePeriod: is ")
+    assert told in found
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "command: php artisan queue:work\nrunOnce: true",
+        "command: php artisan queue:work\nterminationGracePeriod: 65s",
+        "command: php artisan queue:work --timeout=10",
+        "command: php artisan queue:work --timeout=0\nterminationGracePeriod: infinity",
+        "command: php artisan horizon\nterminationGracePeriod: 10s",
+        "command: celery -A shop worker\nterminationGracePeriod: 10s",
+        "command: celery -A shop beat",
+        "command: bundle exec sidekiq",
+        "command: php artisan schedule:work",
+    ],
+)
+def test_work_that_ends_in_time_is_not(spec):
+    assert advised(spec) == []
+
+
+def test_one_job_at_a_time_without_run_once_is_told():
+    written = "command: php artisan queue:work --once\nterminationGracePeriod: 65s"
+    (found,) = advised(written)
+    assert found.startswith("spec.runOnce: queue:work --once ends after one job")
+    assert advised(f"{written}\nrunOnce: true") == []
+
+
+def test_an_application_that_would_run_as_root_is_told():
+    assert advised("", running_as_root=True) == ["spec.user: is not written, so this runs as root"]
+    assert advised("user: root", running_as_root=True) == []
+    assert advised("") == []
+
+
+def test_a_user_from_the_defaults_counts():
+    found = manifest("")
+    assert advice(found, running_as_root=True, spec=effective(found.canonical, {"user": "x"})) == []
+
+
+def test_a_config_needs_no_advice():
+    (found,) = read("{apiVersion: reconciler/v1, kind: Config, metadata: {name: a}, spec: {}}").manifests
+    assert advice(found, running_as_root=True) == []
+
+
+USED = {
+    "startupProbe": "startupProbe: {notify: {}}",
+    "readinessProbe": "readinessProbe: {notify: {}}",
+    "livenessProbe": "livenessProbe: {notify: {}}",
+    "sockets": "sockets: [{name: a, listen: 'tcp://:80'}]",
+    "dependsOn": "dependsOn: [{name: db}]",
+    "resources": "resources: {pids: {max: 3}}",
+    "maxLifetime": "maxLifetime: 1h",
+    "rolloutOn": "rolloutOn: [{path: /x}]",
+    "preStop": "preStop: {signal: QUIT, wait: 1s}",
+    "strategy.maxSurge": "strategy: {maxSurge: 1}",
+    "strategy.onFailure": "strategy: {onFailure: Rollback}",
+    "stdin": "stdin: pipe",
+    "logs.format": "logs: {format: json}",
+    "logs.path": "replicas: 2\nlogs: {path: /var/log/$(PROGRAM).log}",
+    "apiAccess": "apiAccess: read",
+}
+
+
+@pytest.mark.parametrize("row", NOT_YET, ids=lambda row: row.field)
+def test_a_field_without_effect_is_told_as_long_as_it_has_none(row):
+    assert not_yet_supported(program(USED[row.field])) == (row.field,)
+    assert advised(USED[row.field]) == [f"spec.{row.field}: has no effect in this release: {row.sentence}"]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "",
+        "strategy: {maxSurge: 0, maxUnavailable: 1, onFailure: Pause}",
+        "sockets: []\ndependsOn: []",
+        "stdin: none\napiAccess: none",
+        "logs: {path: /var/log/x.log, format: raw}",
+        "replicas: 2\nlogs: {path: '/var/log/$(REPLICA:02d).log'}",
+        "logs: {path: none}",
+    ],
+)
+def test_writing_what_is_the_case_anyway_is_fine(spec):
+    assert not_yet_supported(program(spec)) == ()
+
+
+def test_output_to_the_controllers_own_is_told():
+    assert not_yet_supported(program("logs: {path: inherit}")) == ("logs.path",)
+    assert not_yet_supported(program("replicas: 2\nlogs: {path: '/x/$(REPLICAS).log'}")) == ("logs.path",)
