@@ -56,12 +56,7 @@ class Lock:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            pid = next(iter(self._read()), "unknown")
-            raise Refused(
-                EXIT_CONFLICT,
-                f"reconciler already runs on {state_dir} (pid {pid}): look at it with "
-                "`reconciler status`, end it with `reconciler shutdown`, or choose another --state-dir",
-            ) from None
+            raise Refused(EXIT_CONFLICT, self._who_holds_it(state_dir)) from None
         self._former = self._read()[1:]
         self._write(self._former)  # still there for the next one, should we be killed before they left
 
@@ -83,8 +78,17 @@ class Lock:
 
     def release(self) -> None:
         """Let the next one in: there is nobody left to wait for."""
-        self._write([])
+        os.truncate(self._fd, 0)
         os.close(self._fd)
+
+    def _who_holds_it(self, state_dir: str) -> str:
+        pid = next(iter(self._read()), "")
+        if not pid.isdecimal() or wire.start_ticks(int(pid)) is None:
+            return f"another reconciler command is at work on {state_dir}: try again when it is done"
+        return (
+            f"reconciler already runs on {state_dir} (pid {pid}): look at it with `reconciler status`, "
+            "end it with `reconciler shutdown`, or choose another --state-dir"
+        )
 
     def _read(self) -> list[str]:
         return os.pread(self._fd, 4096, 0).decode("ascii", "replace").splitlines()

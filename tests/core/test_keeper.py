@@ -515,11 +515,13 @@ class TestLock:
         second.take("/state")
         second.release()
 
-    def test_a_lock_held_without_a_word_in_it_is_still_a_lock(self, path) -> None:
+    @pytest.mark.parametrize("content", ["", "\xff\n", f"{2**22 + 1}\n", "9" * 4000])
+    def test_a_lock_held_by_somebody_who_is_no_keeper_is_still_a_lock(self, path, content: str) -> None:
         first = self.held_by(path)
-        os.truncate(path, 0)
+        with open(path, "w", encoding="latin-1") as file:
+            file.write(content)
         second = Lock(path)
-        with pytest.raises(Refused, match="pid unknown"):
+        with pytest.raises(Refused, match="another reconciler command is at work on /state"):
             second.take("/state")
         os.close(second._fd)
         first.release()
@@ -566,7 +568,7 @@ class TestLock:
         lock.note("pump", os.getpid())
         lock.release()
         with open(path, encoding="utf-8") as file:
-            assert file.read() == f"{os.getpid()}\n"
+            assert file.read() == ""
 
     def test_who_stays_is_killed_and_a_zombie_counts_as_gone(self, path, log, monkeypatch) -> None:
         monkeypatch.setattr(statelock, "FORMER_SECONDS", 0.0)
