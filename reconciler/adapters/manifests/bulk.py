@@ -1,0 +1,188 @@
+"""Parses many inputs outside of the controller: a few helper processes, asked by turns, awaited without blocking.
+
+A helper that dies or hangs costs the one input it was at; the rest goes on in a new one. Helpers live for one bulk
+only: between bulks they would be memory for nothing.
+"""
+
+import asyncio
+import os
+import pickle
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from reconciler.model.objects import FileReading, Parse
+from reconciler.model.problems import Problem
+
+COMMAND = (sys.executable, "-m", "reconciler.adapters.parsing")
+HANG_SECONDS = 10.0
+LENGTH = struct.Struct("!I")
+BATCH_FILES = 64
+BATCH_BYTES = 1 << 20
+MAX_HELPERS = 4
+INLINE_FILES, INLINE_BYTES = 20, 64 << 10  # up to here the loop does not notice
+
+
+class Source(NamedTuple):
+    """One input: what it contains, what it is called, and what relative paths in it are relative to."""
+
+    content: bytes
+    file: str
+    base_dir: str | None
+
+
+class Bulk:
+    """Parses inputs in helper processes."""
+
+    def __init__(self, parse: Parse, command: Sequence[str] = COMMAND, hang_seconds: float = HANG_SECONDS) -> None:
+        self._parse = parse
+        self._command = command
+        self._hang_seconds = hang_seconds
+
+    async def parse(self, batches: Iterable[Sequence[Source]], done: Callable[[Source, FileReading], None]) -> None:
+        """Have all inputs parsed; `done` is called for each as it comes, in no particular order.
+
+        `batches` is advanced in a thread: reading the files is its business.
+        """
+        remaining = iter(batches)
+        turns = asyncio.Lock()
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(MAX_HELPERS, os.cpu_count() or 1)):
+                group.create_task(self._serve(remaining, turns, done))
+
+    async def parse_all(self, sources: Sequence[tuple[bytes, str, str | None]]) -> list[FileReading]:
+        """Have inputs that are in memory parsed, in their order; a few small ones right here."""
+        asked = [Source(*source) for source in sources]
+        if len(asked) <= INLINE_FILES and sum(len(source.content) for source in asked) <= INLINE_BYTES:
+            return [self._parse(*source) for source in asked]
+        # Two inputs may have the same name and content: each is known by its place.
+        places = {id(source): place for place, source in enumerate(asked)}
+        readings: list[FileReading] = [FileReading()] * len(asked)
+
+        def done(source: Source, reading: FileReading) -> None:
+            readings[places[id(source)]] = reading
+
+        await self.parse(batched(asked), done)
+        return readings
+
+    async def _serve(
+        self, batches: Iterator[Sequence[Source]], turns: asyncio.Lock, done: Callable[[Source, FileReading], None]
+    ) -> None:
+        helper = _Helper(self._command, self._hang_seconds)
+        try:
+            while True:
+                async with turns:  # an iterator has one reader at a time
+                    batch = await asyncio.to_thread(next, batches, None)
+                if batch is None:
+                    return
+                waiting = list(batch)
+                while waiting:
+                    waiting = await helper.parse(waiting, done)
+                    if not helper.started:
+                        await self._do_without(waiting, done)
+                        waiting = []
+        finally:
+            helper.end()
+
+    async def _do_without(self, batch: Sequence[Source], done: Callable[[Source, FileReading], None]) -> None:
+        """No process is to be had (no memory, no descriptors): slower, and felt by the loop, but it gets done."""
+        for source in batch:
+            reading = await asyncio.to_thread(self._parse, *source)
+            done(source, reading)
+
+
+class _Helper:
+    """One helper process; started when first asked, and again after it failed."""
+
+    def __init__(self, command: Sequence[str], hang_seconds: float) -> None:
+        self._command = command
+        self._hang_seconds = hang_seconds
+        self._process: subprocess.Popen[bytes] | None = None
+        self.started = False
+        self._reader: asyncio.StreamReader
+        self._writer: asyncio.StreamWriter
+
+    async def parse(self, batch: list[Source], done: Callable[[Source, FileReading], None]) -> list[Source]:
+        """Ask for a batch. Returns what is left of it when the helper failed over one of them."""
+        at = 0
+        try:
+            if self._process is None:
+                await self._start()
+        except OSError:
+            self.started = False
+            return batch
+        try:
+            async with asyncio.timeout(self._hang_seconds) as patience:
+                self._ask(batch)
+                while at < len(batch):
+                    done(batch[at], await self._answer())
+                    at += 1
+                    patience.reschedule(asyncio.get_running_loop().time() + self._hang_seconds)
+        except TimeoutError:
+            reason = f"was not parsed within {self._hang_seconds:g} seconds"
+        except (OSError, EOFError):
+            reason = f"the parser died of it{self._how()}"
+        else:
+            return []
+        self.end()
+        if at < len(batch):
+            done(batch[at], FileReading((), (Problem(batch[at].file, 0, 1, "", reason),)))
+        return batch[at + 1 :]
+
+    async def _start(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                self._command, stdin=theirs.fileno(), stdout=theirs.fileno(), env=_environment()
+            )
+        self._reader, self._writer = await asyncio.open_connection(sock=ours)
+        self.started = True
+
+    def _ask(self, batch: list[Source]) -> None:
+        data = pickle.dumps([tuple(source) for source in batch], protocol=pickle.HIGHEST_PROTOCOL)
+        self._writer.write(LENGTH.pack(len(data)) + data)
+
+    async def _answer(self) -> FileReading:
+        head = await self._reader.readexactly(LENGTH.size)
+        reading: FileReading = pickle.loads(  # noqa: S301 - our own helper
+            await self._reader.readexactly(LENGTH.unpack(head)[0])
+        )
+        return reading
+
+    def _how(self) -> str:
+        try:
+            status = self._process.wait(timeout=0.2) if self._process is not None else None
+        except subprocess.TimeoutExpired:
+            return ""
+        return f" (exit status {status})" if status is not None else ""
+
+    def end(self) -> None:
+        """Let the process go; it holds nothing that would be worth a farewell."""
+        if self._process is None:
+            return
+        self._writer.close()
+        self._process.kill()
+        self._process.wait()
+        self._process = None
+
+
+def _environment() -> dict[str, str]:
+    """The helper has to find this package, however it was found here."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+
+
+def batched(sources: Iterable[Source]) -> Iterator[list[Source]]:
+    """Portions small enough to be read, sent and answered without anybody noticing."""
+    batch: list[Source] = []
+    size = 0
+    for source in sources:
+        batch.append(source)
+        size += len(source.content)
+        if len(batch) >= BATCH_FILES or size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

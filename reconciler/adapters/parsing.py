@@ -1,0 +1,52 @@
+"""`python -m reconciler.adapters.parsing`: parses manifests in a process of its own.
+
+Parsing YAML holds the interpreter, and ten thousand files would stop the controller for seconds. This process is
+handed the content (it opens no file), answers file by file in the order asked, and ends when its input does. What it
+is at when it dies or hangs is known to the one who asked. Both directions: four bytes of length, then a pickle; both
+ends are this very program, started by the controller.
+"""
+
+import os
+import pickle
+import resource
+import struct
+from typing import Any
+
+from reconciler.adapters.documents import read_documents
+from reconciler.model.decode import decode
+from reconciler.model.objects import Declaration, FileReading
+
+LENGTH = struct.Struct("!I")
+MEMORY_MAX = 2 << 30  # a manifest that needs more is a bomb
+
+
+def parse(content: bytes, file: str, base_dir: str | None) -> FileReading:
+    """What one input declares. Whatever is wrong with it is a Problem, nothing is raised.
+
+    The understood specs are left behind: they are large, and made again from the canonical form where they are needed.
+    """
+    documents, unread = read_documents(content, file)
+    reading = decode(documents, file=file, base_dir=base_dir)
+    found = (Declaration(m.kind, m.name, m.canonical, m.labels, m.annotations, m.line) for m in reading.manifests)
+    return FileReading(tuple(found), (*unread, *reading.problems))
+
+
+def main() -> None:
+    """Answer until the input ends."""
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if hard == resource.RLIM_INFINITY or hard > MEMORY_MAX:
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_MAX, hard))
+    with os.fdopen(os.dup(0), "rb") as asked, os.fdopen(os.dup(1), "wb") as answers:
+        while head := asked.read(LENGTH.size):
+            for content, file, base_dir in pickle.loads(asked.read(LENGTH.unpack(head)[0])):  # noqa: S301 - our own
+                _answer(answers, parse(content, file, base_dir))
+
+
+def _answer(answers: Any, reading: FileReading) -> None:
+    data = pickle.dumps(reading, protocol=pickle.HIGHEST_PROTOCOL)
+    answers.write(LENGTH.pack(len(data)) + data)
+    answers.flush()
+
+
+if __name__ == "__main__":
+    main()

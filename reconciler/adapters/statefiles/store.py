@@ -1,0 +1,279 @@
+"""The state directory's objects: accepted/, incoming/, manifests/, applysets/, overrides/, history/, status/, events.
+
+It writes so that a crash at any instant leaves the old or the new content, and reads so that a broken file is set
+aside and reported, never fatal. It decides nothing. A disk that does not take a write raises StateWriteFailed; status
+and events, which can be made anew, answer with a text instead. All content is JSON-compatible YAML; what has to be
+read back is read as JSON.
+
+Blocking; bulk calls belong into a thread (one writer per folder at a time).
+"""
+
+import json
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from reconciler.adapters.statefiles.events import EventLog
+from reconciler.adapters.statefiles.files import flush, read_json, remove, replace_all, replace_quickly
+from reconciler.model.emit import to_yaml
+from reconciler.model.identity import Key
+from reconciler.model.objects import Accepted, Declaration, Inventory, SetChange, StateWriteFailed
+from reconciler.model.problems import Problem
+
+API_VERSION = "reconciler/v1"
+
+
+class StateFiles:
+    """Reads and writes below one state directory. One process at a time: the keeper holds its lock."""
+
+    def __init__(self, state_dir: str) -> None:
+        self._root = state_dir
+        self._status_written: dict[Key, str] = {}
+        self._events = EventLog(os.path.join(state_dir, "events.jsonl"))
+
+    # accepted/: what is in force
+
+    def write_accepted(self, items: Sequence[Accepted]) -> None:
+        """Put these in place, durably: all of them or, when the disk refuses, none."""
+        replace_all([(self._path("accepted", *item.key), _accepted_text(item)) for item in items])
+
+    def load_accepted(self) -> tuple[dict[Key, Accepted], list[Problem]]:
+        """All that is in force, and what could not be read."""
+        return self._load_accepted(".yaml")
+
+    def retire_accepted(self, keys: Collection[Key]) -> None:
+        """Not in force any more, but kept aside (`.leaving`): a later controller must know how to drain it."""
+        for key in keys:
+            path = self._path("accepted", *key)
+            remove(path, rename_to=path + ".leaving")
+        flush({self._folder("accepted", key.kind) for key in keys})
+
+    def load_leaving(self) -> dict[Key, Accepted]:
+        """What was retired and not yet forgotten."""
+        return self._load_accepted(".yaml.leaving")[0]
+
+    def forget_accepted(self, key: Key) -> None:
+        """Its last process is gone."""
+        remove(self._path("accepted", *key) + ".leaving")
+
+    def _load_accepted(self, ending: str) -> tuple[dict[Key, Accepted], list[Problem]]:
+        found: dict[Key, Accepted] = {}
+        problems: list[Problem] = []
+        for path in self._files("accepted", ending):
+            item = read_json(path, _accepted_from, problems)
+            if item is not None:
+                found[item.key] = item
+        return found, problems
+
+    # incoming/: the commit point of an apply; manifests/ and applysets/: what it becomes
+
+    def commit_incoming(self, change: SetChange) -> None:
+        """Write down a whole change of applied sets: from here on it will happen, whatever happens."""
+        folder = self._folder("incoming")
+        numbers = [int(os.path.basename(path).removesuffix(".json")) for path in self._files("incoming", ".json")]
+        path = os.path.join(folder, f"{max(numbers, default=0) + 1:010d}.json")
+        replace_all([(path, json.dumps(change.as_document()))])
+
+    def replay_incoming(self) -> list[Problem]:
+        """Carry over to manifests/ and applysets/ what was committed, by this controller or an earlier one."""
+        problems: list[Problem] = []
+        for path in self._files("incoming", ".json"):
+            # A change is whole by construction (rename after fsync): what cannot be read is not one of ours.
+            change = read_json(path, SetChange.from_document, problems)
+            if change is not None:
+                self._explode(change)
+                remove(path)
+        return problems
+
+    def _explode(self, change: SetChange) -> None:
+        """Every step may be repeated."""
+        texts = [(self._path("manifests", i.kind, i.name), _stored_text(change.applyset, i)) for i in change.stored]
+        texts += [(self._path("applysets", "", i.applyset), _inventory_text(i)) for i in change.inventories]
+        replace_all(texts)
+        for key in change.removed:
+            remove(self._path("manifests", *key))
+        flush({self._folder("manifests", key.kind) for key in change.removed})
+
+    def load_applied(self) -> tuple[dict[str, Inventory], dict[str, dict[Key, Declaration]], list[Problem]]:
+        """Inventories and stored objects by applied set, and what could not be read."""
+        problems: list[Problem] = []
+        inventories: dict[str, Inventory] = {}
+        for path in self._files("applysets", ".yaml"):
+            inventory = read_json(path, _inventory_from, problems)
+            if inventory is not None:
+                inventories[inventory.applyset] = inventory
+        stored: dict[str, dict[Key, Declaration]] = {}
+        for path in self._files("manifests", ".yaml"):
+            found = read_json(path, _stored_from, problems)
+            if found is not None:
+                stored.setdefault(found[0], {})[Key(found[1].kind, found[1].name)] = found[1]
+        return inventories, stored, problems
+
+    # overrides/ and history/: written for the engine, which gives the content its meaning
+
+    def write_override(self, key: Key, document: Mapping[str, Any]) -> None:
+        """Put an object's override in place, durably; an empty one removes the file."""
+        path = self._path("overrides", *key)
+        if document:
+            head = {"apiVersion": API_VERSION, "kind": "Override", "metadata": {"name": key.name, "for": key.kind}}
+            replace_all([(path, _json_lines({**head, "spec": dict(document)}))])
+        else:
+            remove(path)
+
+    def load_overrides(self) -> tuple[dict[Key, dict[str, Any]], list[Problem]]:
+        """All overrides, and what could not be read."""
+        problems: list[Problem] = []
+        found: dict[Key, dict[str, Any]] = {}
+        for path in self._files("overrides", ".yaml"):
+            document = read_json(path, lambda doc: dict(doc["spec"]), problems)
+            if document is not None:
+                found[_key_of(path)] = document
+        return found, problems
+
+    def write_history(self, program: str, revision: str, document: Mapping[str, Any]) -> None:
+        """Keep what a revision of a Program was made of. Not durable: thousands are written at a first load."""
+        path = self._path("history", f"Program/{program}", revision)
+        try:
+            replace_quickly(path, _json_lines(document))
+        except OSError as error:
+            raise StateWriteFailed(path, error.strerror or str(error)) from error
+
+    def load_history(self, program: str) -> tuple[dict[str, dict[str, Any]], list[Problem]]:
+        """The kept revisions of a Program."""
+        problems: list[Problem] = []
+        found: dict[str, dict[str, Any]] = {}
+        for path in self._files(f"history/Program/{program}", ".yaml"):
+            document = read_json(path, dict, problems)
+            if document is not None:
+                found[os.path.basename(path).removesuffix(".yaml")] = document
+        return found, problems
+
+    def remove_history(self, program: str, revision: str) -> None:
+        """Let a revision go."""
+        remove(self._path("history", f"Program/{program}", revision))
+
+    # status/ and events.jsonl: for readers only; a failure is told, and nothing else depends on it
+
+    def write_status(self, key: Key, document: Mapping[str, Any]) -> str | None:
+        """Show an object's status. Not durable: after a crash it is written anew. Returns what went wrong."""
+        text = to_yaml(document)
+        if self._status_written.get(key) == text:
+            return None
+        path = self._path("status", *key)
+        try:
+            replace_quickly(path, text)
+        except OSError as error:
+            self._status_written.pop(key, None)
+            return f"cannot write {path}: {error.strerror}"
+        self._status_written[key] = text
+        return None
+
+    def remove_status(self, key: Key) -> str | None:
+        """The object is gone."""
+        self._status_written.pop(key, None)
+        path = self._path("status", *key)
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass  # never shown
+        except OSError as error:
+            return f"cannot remove {path}: {error.strerror}"
+        return None
+
+    def append_event(self, event: Mapping[str, Any]) -> str | None:
+        """Add a line to events.jsonl. Returns what went wrong."""
+        return self._events.append(event)
+
+    def load_events(self) -> list[dict[str, Any]]:
+        """The events of the newest file, oldest first."""
+        return self._events.load()
+
+    def close(self) -> None:
+        """Let the event file go; the next event opens it again."""
+        self._events.close()
+
+    # how it is done
+
+    def _folder(self, *parts: str) -> str:
+        return os.path.join(self._root, *(part for part in parts if part))
+
+    def _path(self, room: str, kind: str, name: str) -> str:
+        # Names were validated long before; that no path of ours leaves its room is not left to others.
+        for part in (*kind.split("/"), name):
+            if part in (".", "..") or "/" in part or "\0" in part:
+                raise ValueError(f"not a name: {part!r}")
+        return os.path.join(self._folder(room, kind), f"{name}.yaml")
+
+    def _files(self, room: str, ending: str = ".yaml") -> Iterator[str]:
+        """The files of a room, in a stable order; what a crash left half-written begins with a dot."""
+        for folder, folders, names in os.walk(self._folder(room)):
+            folders.sort()
+            for name in sorted(names):
+                if name.endswith(ending) and not name.startswith("."):
+                    yield os.path.join(folder, name)
+
+
+def _key_of(path: str) -> Key:
+    folder, name = os.path.split(path)
+    return Key(os.path.basename(folder), name.removesuffix(".yaml"))
+
+
+def _json_lines(document: Mapping[str, Any]) -> str:
+    """JSON, which is YAML too, with a line for each part, so that a person can read it and `diff` it."""
+    lines = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in document.items()]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _object(item: Accepted | Declaration, **metadata: Any) -> dict[str, Any]:
+    head = {"name": item.name, "labels": dict(item.labels), "annotations": dict(item.annotations), **metadata}
+    return {"apiVersion": API_VERSION, "kind": item.kind, "metadata": head, "spec": dict(item.canonical)}
+
+
+def _accepted_text(item: Accepted) -> str:
+    source = {"home": item.home, "file": item.file, "line": item.line, "suspect": item.suspect}
+    return _json_lines(_object(item, uid=item.uid, generation=item.generation, source=source))
+
+
+def _accepted_from(document: Any) -> Accepted:
+    metadata, source = document["metadata"], document["metadata"]["source"]
+    return Accepted(
+        kind=str(document["kind"]),
+        name=str(metadata["name"]),
+        uid=str(metadata["uid"]),
+        generation=int(metadata["generation"]),
+        canonical=document["spec"],
+        labels=dict(metadata["labels"]),
+        annotations=dict(metadata["annotations"]),
+        home=str(source["home"]),
+        file=str(source["file"]),
+        line=int(source["line"]),
+        suspect=bool(source["suspect"]),
+    )
+
+
+def _stored_text(applyset: str, item: Declaration) -> str:
+    return _json_lines(_object(item, source={"applyset": applyset, "line": item.line}))
+
+
+def _stored_from(document: Any) -> tuple[str, Declaration]:
+    metadata, source = document["metadata"], document["metadata"]["source"]
+    return str(source["applyset"]), Declaration(
+        kind=str(document["kind"]),
+        name=str(metadata["name"]),
+        canonical=document["spec"],
+        labels=dict(metadata["labels"]),
+        annotations=dict(metadata["annotations"]),
+        line=int(source["line"]),
+    )
+
+
+def _inventory_text(inventory: Inventory) -> str:
+    members = [list(key) for key in inventory.members]
+    head = {"apiVersion": API_VERSION, "kind": "ApplySet", "metadata": {"name": inventory.applyset}}
+    return _json_lines({**head, "spec": {"members": members, "origin": list(inventory.origin)}})
+
+
+def _inventory_from(document: Any) -> Inventory:
+    spec = document["spec"]
+    members = tuple(Key(str(kind), str(name)) for kind, name in spec["members"])
+    return Inventory(str(document["metadata"]["name"]), members, tuple(map(str, spec["origin"])))

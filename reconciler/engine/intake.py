@@ -1,0 +1,359 @@
+"""From what homes declare to what is in force: owns the accepted objects and changes them one settlement at a time.
+
+A scan of a watched directory, an apply or a delete comes in; core/homes.py decides; what is accepted is on disk before
+it is announced (a crash in between announces it again). It parses nothing itself, touches no process and knows no
+kind's meaning. What an apply would do is asked of the same decision, with the input put in its place.
+"""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from reconciler.core.homes import Accept, Change, Conflict, Invalid, Remove, SourceSuspect, settle
+from reconciler.engine.applying import (
+    ParseMany,
+    Prepared,
+    Request,
+    hypothesis,
+    judged,
+    read_request,
+    refuse_if_conflicting,
+    set_scan,
+)
+from reconciler.model.identity import Key
+from reconciler.model.objects import (
+    APPLYSET,
+    DIRECTORY,
+    Accepted,
+    Declaration,
+    FileReading,
+    Inventory,
+    Scan,
+    SetChange,
+    StateWriteFailed,
+)
+from reconciler.model.problems import ApiError, Problem
+from reconciler.model.state import Condition, ConditionStatus
+
+KINDS = frozenset({"Program"})
+RETRY_SECONDS = 5.0
+OFF_LOOP = 2000  # from so many objects on a settlement is computed in a thread: 1 us each, and the loop has 50 ms
+
+log = logging.getLogger(__name__)
+
+
+class Store(Protocol):
+    """The part of the state directory that intake writes."""
+
+    def load_accepted(self) -> tuple[dict[Key, Accepted], list[Problem]]: ...
+    def load_applied(self) -> tuple[dict[str, Inventory], dict[str, dict[Key, Declaration]], list[Problem]]: ...
+    def replay_incoming(self) -> list[Problem]: ...
+    def commit_incoming(self, change: SetChange) -> None: ...
+    def write_accepted(self, items: Sequence[Accepted]) -> None: ...
+    def retire_accepted(self, keys: Collection[Key]) -> None: ...
+
+
+class Directory(Protocol):
+    """A watched home."""
+
+    @property
+    def home(self) -> str: ...
+    async def start(self, deliver: Callable[[Scan], Awaitable[None]]) -> None: ...
+    async def rescan(self, *, settled: bool = False) -> Scan: ...
+    async def close(self) -> None: ...
+
+
+class Intake:
+    """Keeps `objects`, what is in force by key, and tells `announce` whenever that changes."""
+
+    def __init__(
+        self,
+        store: Store,
+        announce: Callable[[Sequence[Change]], None],
+        directories: Sequence[Directory],
+        parse_many: ParseMany,
+        uid_factory: Callable[[Key], str] = lambda _: str(uuid.uuid4()),
+        *,
+        read: bool = True,
+    ) -> None:
+        """`directories` in the order of `-f`. `read` False (safe mode): they are not, what is in force stays so."""
+        self._store, self._parse_many = store, parse_many
+        self._uid_factory, self._announce = uid_factory, announce
+        self._directories = {directory.home: directory for directory in directories} if read else {}
+        # Until its first scan a home says nothing about absence.
+        self._scans = {each.home: Scan(each.home, present=False, tentative=True) for each in directories}
+        self.objects: dict[Key, Accepted] = {}
+        self.unsaved = ""  # why the last settlement could not be written down
+        self._unsaved_keys: frozenset[Key] = frozenset()
+        self._inventories: dict[str, Inventory] = {}
+        self._stored: dict[str, dict[Key, Declaration]] = {}
+        self._load_problems: list[Problem] = []
+        self._standing: tuple[Change, ...] = ()
+        self._settling = asyncio.Lock()
+        self._again: asyncio.Task[None] | None = None
+
+    # --- starting and ending ------------------------------------------------------------------------------------------
+
+    def restore(self) -> list[Accepted]:
+        """Read what is in force and what was applied; blocking, before anything runs."""
+        self._load_problems = self._replay()
+        self.objects, problems = self._store.load_accepted()
+        self._inventories, self._stored, more = self._store.load_applied()
+        self._load_problems += [*problems, *more]
+        return list(self.objects.values())
+
+    def _replay(self) -> list[Problem]:
+        try:
+            return self._store.replay_incoming()
+        except StateWriteFailed as error:
+            # It is committed, so it will happen: with the next apply, or at the next start.
+            return [Problem(error.path, 0, 1, "", f"committed, but not yet in its place: {error}", severity="warning")]
+
+    async def start(self) -> None:
+        """Settle what was applied, read all directories and go on watching them."""
+        await self.settle_again()
+        for directory in self._directories.values():
+            await directory.start(self.take_scan)
+
+    async def close(self) -> None:
+        """Stop watching."""
+        for directory in self._directories.values():
+            await directory.close()
+
+    async def take_scan(self, scan: Scan) -> None:
+        """A home looks different now."""
+        async with self._settling:
+            self._scans[scan.home] = _only_known_kinds(scan)
+            await self._settle()
+
+    # --- settling -----------------------------------------------------------------------------------------------------
+
+    async def settle_again(self) -> None:
+        """Look at everything once more: at the start, and when the disk may take again what it refused."""
+        async with self._settling:
+            await self._settle()
+
+    async def _settle(
+        self, confirmed: Collection[str] = frozenset(), preferred: Mapping[Key, str] | None = None
+    ) -> None:
+        arguments = (self.objects, list(self._scans.values()), self._set_scans(), confirmed, preferred)
+        # `objects` is only replaced under the lock that the caller holds, so a thread may read it.
+        if len(self.objects) + sum(len(scan.files) for scan in self._scans.values()) > OFF_LOOP:
+            changes = await asyncio.to_thread(settle, *arguments)
+        else:
+            changes = settle(*arguments)
+        await self._carry_out(changes)
+
+    async def _carry_out(self, changes: Sequence[Change]) -> None:
+        """Write down, then announce. What cannot be written is not in force; it is tried again."""
+        changes = [self._named(change) if isinstance(change, Accept) else change for change in changes]
+        accepts = [change for change in changes if isinstance(change, Accept)]
+        removes = [change for change in changes if isinstance(change, Remove)]
+        standing = tuple(change for change in changes if not isinstance(change, Accept | Remove))
+        done: list[Change] = []
+        failure: StateWriteFailed | None = None
+        try:
+            if accepts:
+                await asyncio.to_thread(self._store.write_accepted, [change.after for change in accepts])
+                done += accepts
+            if removes:
+                await asyncio.to_thread(self._store.retire_accepted, [change.before.key for change in removes])
+                done += removes
+        except StateWriteFailed as error:
+            failure = error
+        objects = dict(self.objects) if done else self.objects
+        for change in done:
+            if isinstance(change, Accept):
+                objects[change.after.key] = change.after
+            elif isinstance(change, Remove):
+                objects.pop(change.before.key, None)
+        self.objects = objects
+        news = self._standing != standing or self._note_failure(failure, [*accepts, *removes])
+        self._standing = standing
+        if done or news:
+            self._announce([*done, *standing])
+
+    def _named(self, change: Accept) -> Accept:
+        if change.after.uid:
+            return change
+        return change._replace(after=replace(change.after, uid=self._uid_factory(change.after.key)))
+
+    def _note_failure(self, failure: StateWriteFailed | None, tried: Sequence[Accept | Remove]) -> bool:
+        before = self.unsaved
+        self.unsaved = str(failure) if failure else ""
+        keys = (change.after.key if isinstance(change, Accept) else change.before.key for change in tried)
+        self._unsaved_keys = frozenset(keys) if failure else frozenset()
+        if failure is not None:
+            log.error("not in force: %s", failure)
+            asyncio.get_running_loop().call_later(RETRY_SECONDS, self._retry)
+        return before != self.unsaved
+
+    def _retry(self) -> None:
+        if self.unsaved:
+            self._again = asyncio.get_running_loop().create_task(self.settle_again())
+
+    def _set_scans(self) -> list[Scan]:
+        names = sorted({*self._inventories, *self._stored})
+        return [set_scan(name, self._inventories.get(name), self._stored.get(name, {})) for name in names]
+
+    # --- what users ask -----------------------------------------------------------------------------------------------
+
+    async def prepare_apply(self, body: Mapping[str, Any]) -> Prepared:
+        """What applying this would do: the answer to a dry run and to `diff`. Raises ApiError for what is refused."""
+        request = await read_request(body, self._parse_many, list(self._scans), KINDS)
+        return self._prepare(request)
+
+    def _prepare(self, request: Request) -> Prepared:
+        scans, sets, change = hypothesis(request, self.objects, self._scans, self._inventories, self._stored)
+        preferred = request.takers()
+        changes = settle(self.objects, scans, sets, request.confirmed(self._standing), preferred)
+        refuse_if_conflicting(request, changes)
+        return judged(request, self.objects, changes, change)
+
+    async def commit(self, prepared: Prepared) -> Prepared:
+        """Carry it out. One commit point: before it nothing, after it everything, whatever happens."""
+        request = prepared.request
+        async with self._settling:
+            # Something else may have been accepted since: what is committed is judged on what is in force now.
+            prepared = self._prepare(request)
+            if prepared.change is not None:
+                await self._commit_sets(prepared.change)
+            await self._settle(preferred=request.takers())
+        for home in request.homes:
+            directory = self._directories.get(home)
+            if directory is not None:
+                await directory.rescan(settled=True)
+        if request.homes:
+            async with self._settling:
+                await self._settle(request.confirmed(self._standing), request.takers())
+        return prepared
+
+    async def delete(self, key: Key, *, dry_run: bool = False) -> None:
+        """Remove an applied object, or one whose source has lost it. Raises ApiError."""
+        async with self._settling:
+            accepted = self.objects.get(key)
+            if accepted is None:
+                raise ApiError(404, 3, "NotFound", f"{key} is not known")
+            if accepted.home.startswith(DIRECTORY) and self._is_declared(accepted):
+                message = f"{key} comes from a watched directory; delete it from {accepted.place}"
+                raise ApiError(409, 6, "OwnedByDirectory", message)
+            if dry_run:
+                return
+            if accepted.home.startswith(APPLYSET):
+                await self._commit_sets(self._without(accepted))
+                await self._settle()
+            if self.objects.get(key) is accepted:
+                await self._carry_out([Remove(accepted), *self._standing])
+            if self.unsaved and self.objects.get(key) is accepted:
+                raise ApiError(507, 1, "StateWriteFailed", self.unsaved)
+
+    def _is_declared(self, accepted: Accepted) -> bool:
+        """Whether its file still stands for it, readable or not."""
+        scan = self._scans.get(accepted.home)
+        if scan is None:
+            return False  # its directory is not watched any more
+        if not scan.present and not scan.error and not scan.tentative:
+            return False
+        reading = scan.files.get(accepted.file)
+        return not scan.trusted or (reading is not None and not accepted.suspect)
+
+    def _without(self, accepted: Accepted) -> SetChange:
+        name, key = accepted.home.removeprefix(APPLYSET), accepted.key
+        inventory = self._inventories.get(name, Inventory(name, tuple(self._stored.get(name, {}))))
+        members = tuple(member for member in inventory.members if member != key)
+        return SetChange(name, (), (key,), (inventory._replace(members=members),))
+
+    async def _commit_sets(self, change: SetChange) -> None:
+        try:
+            await asyncio.to_thread(self._store.commit_incoming, change)
+        except StateWriteFailed as error:
+            raise ApiError(507, 1, "StateWriteFailed", f"nothing was applied: {error}") from error
+        for key in change.removed:
+            for stored in self._stored.values():
+                stored.pop(key, None)
+        members = self._stored.setdefault(change.applyset, {})
+        members.update({Key(item.kind, item.name): item for item in change.stored})
+        self._inventories.update({inventory.applyset: inventory for inventory in change.inventories})
+        for problem in await asyncio.to_thread(self._replay):
+            log.warning("%s", problem)
+
+    async def rescan(self) -> dict[str, Any]:
+        """Read all watched directories now."""
+        scans = [await directory.rescan() for directory in self._directories.values()]
+        problems = [problem.as_dict() for problem in self.problems()]
+        return {"scanned": sum(len(scan.files) for scan in scans), "problems": problems}
+
+    # --- what there is to say -----------------------------------------------------------------------------------------
+
+    def problems(self) -> list[Problem]:
+        """Everything wrong with what the homes declare, and with writing it down."""
+        found = [problem for scan in self._scans.values() for problem in scan.all_problems()]
+        found += self._load_problems
+        found += [change.as_problem() for change in self._standing if isinstance(change, Conflict)]
+        if self.unsaved:
+            found.append(Problem("", 0, 1, "", self.unsaved, "nothing that changed meanwhile is in force"))
+        return found
+
+    def sources(self) -> list[dict[str, Any]]:
+        """Each home: whether its losses are believed, and how many files it has."""
+        suspects = {change.home: change for change in self._standing if isinstance(change, SourceSuspect)}
+        known = {scan.home: scan for scan in (*self._scans.values(), *self._set_scans())}
+        homes = dict.fromkeys([*known, *suspects])
+        return [
+            {
+                "home": home if home.startswith(DIRECTORY) else f"applyset:{home.removeprefix(APPLYSET)}",
+                "suspect": home in suspects,
+                "message": suspects[home].message if home in suspects else "",
+                "files": len(known[home].files) if home in known else 0,
+            }
+            for home in homes
+        ]
+
+    def conditions(self, accepted: Accepted) -> list[Condition]:
+        """What is to be said about one object because of where it comes from."""
+        found = []
+        for change in self._standing:
+            match change:
+                case Conflict(key=key) if key == accepted.key:
+                    found.append(_true("Conflict", "DeclaredElsewhere", f"{change.contender} declares it differently"))
+                case Invalid(key=key) if key == accepted.key:
+                    found.append(_true("Invalid", "FileBroken", _first_of(change)))
+                case SourceSuspect(keys=keys) if accepted.key in keys:
+                    found.append(_true("SourceSuspect", "SourceLost", change.message))
+        if accepted.key in self._unsaved_keys:
+            found.append(_true("StateUnwritable", "CannotWrite", f"a change of it is not in force: {self.unsaved}"))
+        return found
+
+
+def _true(kind: str, reason: str, message: str) -> Condition:
+    return Condition(kind, ConditionStatus.TRUE, reason, message)
+
+
+def _first_of(change: Invalid) -> str:
+    more = f" (and {len(change.problems) - 1} more)" if len(change.problems) > 1 else ""
+    return f"{change.problems[0]}{more}" if change.problems else f"{change.file} cannot be read"
+
+
+def _only_known_kinds(scan: Scan) -> Scan:
+    """Objects of other kinds have no place in a watched directory; it is said, and they are left out."""
+    strange = {
+        path: reading
+        for path, reading in scan.files.items()
+        if any(declared.kind not in KINDS for declared in reading.manifests)
+    }
+    if not strange:
+        return scan
+    return replace(scan, files={**scan.files, **{path: _without_strangers(path, r) for path, r in strange.items()}})
+
+
+def _without_strangers(path: str, reading: FileReading) -> FileReading:
+    kept = tuple(declared for declared in reading.manifests if declared.kind in KINDS)
+    told: Iterable[Problem] = (
+        Problem(path, d.line, 1, "kind", f"{d.kind} is not read from a watched directory", severity="warning")
+        for d in reading.manifests
+        if d.kind not in KINDS
+    )
+    return FileReading(kept, (*reading.problems, *told))
