@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from reconciler.model.fields import Kept, Reads, Spec
 from reconciler.model.node import Mapping, Node, kind_of
-from reconciler.model.readers import PLAIN, SECONDS_READERS, SPECIAL, choice, is_null, list_of, map_of
+from reconciler.model.readers import PLAIN, SECONDS_READERS, SPECIAL, choice, is_null, list_of
 from reconciler.model.reading import MISSING, Context, Reader, Trail
 
 
@@ -39,8 +39,6 @@ def reader_of(hint: Any) -> Reader:
         return choice(arguments)
     if origin is tuple:
         return list_of(reader_of(arguments[0]))
-    if origin is dict:
-        return map_of(reader_of(arguments[1]))
     return struct_reader(hint) if isinstance(hint, type) and issubclass(hint, Spec) else PLAIN[hint]
 
 
@@ -48,10 +46,9 @@ def reader_of(hint: Any) -> Reader:
 def struct_reader(model: type[Spec]) -> Reader:
     """The reader of a map with the fields of a model. Durations are also known as `<field>Seconds`."""
     known: dict[str, tuple[str, Reader]] = {}
-    for name, hint in get_type_hints(model, include_extras=True).items():
-        if name not in model.model_fields:
-            continue
-        alias = model.model_fields[name].alias or name
+    hints = get_type_hints(model, include_extras=True)
+    for name, field in model.model_fields.items():
+        hint, alias = hints[name], field.alias or name
         known[alias] = (alias, reader_of(hint))
         mark = _mark(hint)
         if isinstance(mark, Reads) and mark.reader in SECONDS_READERS:

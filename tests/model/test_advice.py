@@ -68,6 +68,8 @@ def test_work_that_may_take_longer_than_the_grace_period_is_told(spec, told):
         "command: celery -A shop worker\nterminationGracePeriod: 10s",
         "command: celery -A shop beat",
         "command: bundle exec sidekiq",
+        "command: bundle exec sidekiq -t20 -C config.yml",
+        "command: celery worker --time-limit=soon\nterminationGracePeriod: 10s",
         "command: php artisan schedule:work",
     ],
 )

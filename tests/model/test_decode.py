@@ -299,6 +299,48 @@ def test_what_is_ambiguous_is_judged_but_not_used():
     assert len(reading.problems) == 2
 
 
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("env: {A: {}}", "spec.env.A: must be text or {fromFile: PATH}"),
+        ("env: {A: {fromFile: ''}}", "spec.env.A.fromFile: must not be empty"),
+        ("envFrom: [{file: x, prefix: 'a b'}]", 'spec.envFrom[0].prefix: "a b" does not match ^[A-Za-z0-9_.-]*$'),
+        ("limits: {nofile: -5}", 'spec.limits.nofile: "-5" is below zero'),
+        ("limits: {nofile: {soft: 5}}", "spec.limits.nofile: needs both soft and hard"),
+        ("limits: {nofile: {soft: 5, hard: x}}", 'spec.limits.nofile.hard: "x" is not a whole number'),
+        ("limits: {nofile: {soft: 1, hard: 2, max: 3}}", "spec.limits.nofile.max: is not a field here"),
+        ("restartBackoff: {initial: 6m}", "spec.restartBackoff.initial: max (300s) must not be below initial (360s)"),
+        ("restartBackoff: {factor: '2'}", "spec.restartBackoff.factor: must be a number, not a text"),
+        ("restartBackoff: {factor: two}", 'spec.restartBackoff.factor: must be a number, not "two"'),
+        ("command: [a, ~]", "spec.command[1]: must not be null"),
+        ("command: ['', b]", "spec.command: must name a program to run"),
+        ("preStop: {exec: {command: x}, wait: 1s}", "spec.preStop.wait: goes with signal"),
+        ("readinessProbe: {tcpSocket: {port: 0}}", 'spec.readinessProbe.tcpSocket.port: "0" is not a port, 1 to 65535'),
+        ("readinessProbe: {tcpSocket: {port: 1, host: ''}}", "spec.readinessProbe.tcpSocket.host: must not be empty"),
+        ("readinessProbe: {httpGet: {url: 'http://:80'}}", "spec.readinessProbe.httpGet.url: is not a URL"),
+        ("readinessProbe: {httpGet: {url: 'http://a:b'}}", "spec.readinessProbe.httpGet.url: is not a URL"),
+        (
+            "readinessProbe: {httpGet: {url: 'http://a', path: /}}",
+            "spec.readinessProbe.httpGet.path: belongs into the url",
+        ),
+        (
+            "readinessProbe: {httpGet: {port: 1, headers: [x]}}",
+            'spec.readinessProbe.httpGet.headers[0]: must be a map of name and value, not "x"',
+        ),
+    ],
+)
+def test_each_field_says_what_it_takes(written, message):
+    assert any(told.startswith(message) for told in refusals(written)), refusals(written)
+
+
+def test_a_document_whose_halves_are_no_maps_is_refused():
+    assert complaints("{apiVersion: reconciler/v1, kind: Program, metadata: web, spec: [a]}") == [
+        'F:1:54: metadata: must be a map, not "web"',
+        "F:1:65: spec: must be a map, not a list",
+    ]
+    assert complaints("{apiVersion: [], kind: {}}") == ["F:1:14: apiVersion: must be text, not a list"]
+
+
 # ---- Config ---------------------------------------------------------------------------------------------------------
 
 
