@@ -202,18 +202,19 @@ def _words(words: dict[str, str]) -> str:
 def cli_page() -> str:
     """Every verb as `--help` shows it."""
     parts = [NOTE, "# Command line reference\n", _help(cli, "reconciler")]
-    root = click.Context(cli, info_name="reconciler")
+    root = click.Context(cli, info_name="reconciler", **cli.context_settings)
     for chapter, verbs in CHAPTERS.items():
         parts.append(f"## {chapter}\n")
         for verb in verbs:
             command = cli.get_command(root, verb)
             assert command is not None
-            parts += [f"### {verb}\n", _help(command, f"reconciler {verb}")]
+            parts += [f"### {verb}\n", _help(command, verb, root)]
     return "\n".join(parts)
 
 
-def _help(command: click.Command, name: str) -> str:
-    context = click.Context(command, info_name=name, terminal_width=100, max_content_width=100)
+def _help(command: click.Command, name: str, parent: click.Context | None = None) -> str:
+    settings = {**command.context_settings, "terminal_width": 100, "max_content_width": 100}
+    context = click.Context(command, parent, info_name=name, **settings)
     return f"```text\n{command.get_help(context).rstrip()}\n```\n"
 
 
