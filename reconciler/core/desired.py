@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from reconciler.model.manifest import ProgramSpec
+from reconciler.model.program import ProgramSpec
 from reconciler.model.overrides import Overrides
 from reconciler.model.state import Backoff, Cause, Desired, RestartPolicy
 
@@ -59,7 +59,7 @@ def desired_program(
         grace_period=spec.grace_period_seconds,
         min_ready=spec.min_ready_seconds,
         recreate=spec.strategy.type == "Recreate",
-        max_unavailable=spec.strategy.max_unavailable.resolve(replicas),
+        max_unavailable=spec.max_unavailable(replicas),
         progress_deadline=spec.progress_deadline,
         epoch=restart.epoch if restart else 0,
         replica_epochs=dict(restart.ordinals) if restart else {},

@@ -106,6 +106,21 @@ class Actuator:
         for stream in controlled.open_streams.pop(ordinal, ()):
             self._sink.close(stream.id)
 
+    def resume_streams(self, controlled: Controlled) -> None:
+        """Processes of an earlier controller write to their FIFOs: have them moved on."""
+        for ordinal, process in controlled.ledger.observed.processes.items():
+            self._open_streams(controlled, process.revision, ordinal)
+
+    def refresh_streams(self, controlled: Controlled) -> None:
+        """Where and how output is kept may have changed: for the streams that are open, at once."""
+        for ordinal, known in controlled.open_streams.items():
+            wanted = {s.id: s for s in self._builder.streams(controlled, controlled.built.revision, ordinal)}
+            # A stream that is not wanted any more is still written to by the process that has it: it stays until then.
+            streams = tuple(wanted.get(stream.id, stream) for stream in known)
+            for stream in set(streams) - set(known):
+                self._sink.open(stream)
+            controlled.open_streams[ordinal] = streams
+
     def _open_streams(self, controlled: Controlled, revision: str, ordinal: int) -> None:
         streams = self._builder.streams(controlled, revision, ordinal)
         known = controlled.open_streams.get(ordinal)

@@ -11,10 +11,14 @@ from reconciler.core import launching
 from reconciler.core.launching import Facts
 from reconciler.engine.controlled import Built, Controlled
 from reconciler.model.launch import Launch
-from reconciler.model.manifest import ProgramSpec, effective_canonical, program_from_canonical
+from reconciler.model.manifest import merged, program_from_canonical
 from reconciler.model.objects import Accepted
+from reconciler.model.overrides import Overrides
+from reconciler.model.program import ProgramSpec
 from reconciler.model.revision import revision as revision_of
 from reconciler.ports import SpawnFailed, Stream
+
+NO_OVERRIDES = Overrides()
 
 
 class Surroundings(Protocol):
@@ -24,8 +28,12 @@ class Surroundings(Protocol):
         """The facts now. Never raises for what a host can do to it: `problems` says."""
         ...
 
-    def fingerprint(self, spec: ProgramSpec) -> tuple[Any, ...]:
-        """Cheap; differs when something that the spec reads has changed. Empty when it reads nothing."""
+    def fingerprint(self, name: str) -> tuple[Any, ...]:
+        """Cheap; other than `Facts.fingerprint` when something that was read has changed. Empty: nothing was."""
+        ...
+
+    def forget(self, name: str) -> None:
+        """The Program is gone."""
         ...
 
 
@@ -39,16 +47,15 @@ class Builder:
 
     def effective(self, canonical: Mapping[str, Any]) -> dict[str, Any]:
         """The spec as written, over the defaults of the configuration."""
-        return effective_canonical(canonical, self._defaults)
+        return merged(canonical, self._defaults)
 
-    def build(self, accepted: Accepted) -> Built:
-        """Read the surroundings and make what can be started."""
+    def build(self, accepted: Accepted, overrides: Overrides = NO_OVERRIDES) -> Built:
+        """Read the surroundings and make what can be started, for the count that is in force."""
         canonical = self.effective(accepted.canonical)
         spec = program_from_canonical(canonical)
         facts = self._surroundings.read(accepted.name, spec)
-        # As written, so that a count that an operator or a queue sets rolls only what really depends on it.
-        count = spec.replicas if launching.count_matters(spec) else None
-        revision = revision_of(canonical, facts.digests, count)
+        scale = overrides.scale
+        revision = revision_of(canonical, facts.digests, scale.replicas if scale else None)
         template = None
         if facts.startable:
             template = launching.template(
@@ -56,15 +63,19 @@ class Builder:
             )
         return Built(spec, revision, template, facts.problems, dict(facts.digests), facts.fingerprint)
 
-    def fingerprint(self, built: Built) -> tuple[Any, ...]:
+    def fingerprint(self, name: str) -> tuple[Any, ...]:
         """What `built.fingerprint` would be now."""
-        return self._surroundings.fingerprint(built.spec)
+        return self._surroundings.fingerprint(name)
+
+    def forget(self, name: str) -> None:
+        """The Program is gone."""
+        self._surroundings.forget(name)
 
     def launch(self, controlled: Controlled, revision: str, ordinal: int) -> Launch:
         """How this ordinal is started at this revision. Raises SpawnFailed with what the host lacks."""
         template = controlled.templates.get(revision)
         if template is None:
-            built = self.build(controlled.accepted)
+            built = self.build(controlled.accepted, controlled.overrides)
             if built.template is None or built.revision != revision:
                 raise SpawnFailed("; ".join(built.problems) or "its surroundings are changing")
             controlled.built = built
@@ -73,15 +84,17 @@ class Builder:
 
     def streams(self, controlled: Controlled, revision: str, ordinal: int) -> tuple[Stream, ...]:
         """The log streams of this ordinal."""
-        template = controlled.templates.get(revision)
-        return () if template is None else tuple(Stream(*t) for t in launching.streams(template, ordinal))
+        template = controlled.templates.get(revision) or controlled.built.template
+        if template is None:
+            return ()
+        return tuple(Stream(*t) for t in launching.streams(template, ordinal, controlled.desired.replicas))
 
     def process_name(self, controlled: Controlled, ordinal: int) -> str:
         """What the process is called for display."""
         template = controlled.built.template
         if template is None:
             return f"{controlled.name}-{ordinal}"
-        return launching.process_name(template, ordinal)
+        return launching.process_name(template, ordinal, controlled.desired.replicas)
 
 
 def keep_templates(controlled: Controlled) -> None:

@@ -5,8 +5,8 @@ from typing import Any, Protocol
 
 from reconciler.engine.controlled import Controlled
 from reconciler.model.objects import Accepted
-from reconciler.model.revision import not_yet_supported
 from reconciler.model.state import Condition, ConditionStatus
+from reconciler.model.support import not_yet_supported
 from reconciler.ports import Journal
 
 EXPLAINED: dict[str, str] = {

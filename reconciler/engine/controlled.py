@@ -5,9 +5,9 @@ from typing import Any
 
 from reconciler.core.launching import LaunchTemplate
 from reconciler.core.memory import Ledger
-from reconciler.model.manifest import ProgramSpec
 from reconciler.model.objects import Accepted
 from reconciler.model.overrides import Overrides
+from reconciler.model.program import ProgramSpec
 from reconciler.model.state import NEVER, Desired
 from reconciler.ports import Stream, Timer
 

@@ -14,13 +14,15 @@ from typing import Any
 from reconciler.core.desired import Phase
 from reconciler.core.effects import NO_EFFECT, Effect
 from reconciler.core.homes import Accept, Change, Remove
+from reconciler.engine.applying import Prepared
 from reconciler.engine.conditions import Conditions
 from reconciler.engine.controlled import Controlled
-from reconciler.engine.intake import Intake, Prepared
+from reconciler.engine.intake import Intake
 from reconciler.engine.loop import Loop
 from reconciler.engine.programs import KIND, Programs
 from reconciler.engine.publish import Message, Publisher
 from reconciler.engine.wishes import VERBS, Asked, after_verb
+from reconciler.model.identity import Key
 from reconciler.model.problems import ApiError
 from reconciler.ports import Clock, Scheduling
 
@@ -166,7 +168,7 @@ class Engine:
         foretold = {c.after.key if isinstance(c, Accept) else c.before.key: self._foretell(c) for c in prepared.changes}
         answer = prepared.as_answer()
         for result in answer["results"]:
-            effect = foretold.get((result["kind"], result["name"]), NO_EFFECT)
+            effect = foretold.get(Key(result["kind"], result["name"]), NO_EFFECT)
             controlled = self._programs.by_name.get(result["name"])
             overridden = "; ".join(controlled.overrides.texts()) if controlled else ""
             result.update(effect=effect.text, change=effect.change, fields=list(effect.fields), overridden=overridden)

@@ -26,6 +26,7 @@ from reconciler.ports import Clock, Journal, LogSink, ProcessTable, Scheduling
 ACTIONS_PER_PASS = 20
 PASS_SECONDS = 0.010
 RETRY_SECONDS = 5.0
+CHECKPOINT_SECONDS = 1.0
 UNWRITABLE_RETRY_SECONDS = 1.0
 
 log = logging.getLogger("reconciler")
@@ -52,6 +53,7 @@ class Loop:
         self._scheduled = False
         self.held = True  # nothing is decided before everything that runs is known
         self.passes = 0
+        self._checkpoint_at = 0.0  # not before: a disk that refuses is not asked at every pass
         self.observer = Observer(ports.clock, ports.journal, ports.table, ports.sink, self.mark, scheduling.later)
         self.actuator = Actuator(ports.clock, ports.table, ports.sink, self.observer, builder, spawn_prefix, self.mark)
         self.publisher: Publisher
@@ -95,7 +97,7 @@ class Loop:
                 self._fail(controlled)
             if self._clock.now() >= until:
                 break
-        if self._journal.full:
+        if self._journal.full and self._clock.now() >= self._checkpoint_at:
             self.checkpoint()
         self._schedule()
 
@@ -172,6 +174,7 @@ class Loop:
 
     def checkpoint(self) -> None:
         """Let the journal begin anew with what is known."""
+        self._checkpoint_at = self._clock.now() + CHECKPOINT_SECONDS
         self._journal.checkpoint(record for controlled in self.programs.values() for record in encoded(controlled))
 
 

@@ -20,7 +20,7 @@ from reconciler.engine.publish import Publisher
 from reconciler.model.identity import Key
 from reconciler.model.objects import Accepted
 from reconciler.model.overrides import Overrides
-from reconciler.model.revision import changed_fields
+from reconciler.model.revision import changed_fields, uses_count
 from reconciler.model.state import Desired, History, Observed
 from reconciler.ports import Clock
 
@@ -73,6 +73,7 @@ class Programs:
             self._restore_templates(controlled)
             self.refresh(controlled)
             if same_boot:
+                self._loop.actuator.resume_streams(controlled)
                 self._loop.observer.adopt(controlled)
             else:
                 self._loop.observer.lose(controlled)
@@ -126,7 +127,7 @@ class Programs:
         self._loop.mark(controlled)
 
     def _control(self, accepted: Accepted, ledger: Ledger, overrides: Overrides) -> Controlled:
-        built = self._builder.build(accepted)
+        built = self._builder.build(accepted, overrides)
         desired = self.desired(accepted, built, overrides, (), self.phase)
         controlled = Controlled(accepted, built, desired, ledger, overrides)
         self.by_name[accepted.name] = controlled
@@ -136,9 +137,10 @@ class Programs:
         before, old = controlled.desired, controlled.accepted
         controlled.accepted, controlled.deleted = accepted, False
         digests = controlled.built.digests
-        controlled.built = self._builder.build(accepted)
+        controlled.built = self._builder.build(accepted, controlled.overrides)
         self.refresh(controlled)
         edit = self.edit(old, accepted, digests, controlled.built.digests)
+        self._loop.actuator.refresh_streams(controlled)
         self._announce(controlled, effect_of(before, controlled.desired, controlled.ledger.observed, edit))
         self._remember_revision(controlled)
         self._loop.mark(controlled)
@@ -163,6 +165,7 @@ class Programs:
             self._loop.actuator.forget(controlled, ordinal)
         self._loop.forget(controlled)
         del self.by_name[name]
+        self._builder.forget(name)
         self._store.forget_accepted(controlled.accepted.key)
         self._store.write_override(controlled.accepted.key, {})
         self._publisher.removed(controlled)
@@ -202,7 +205,10 @@ class Programs:
     def wish(self, controlled: Controlled, overrides: Overrides) -> Effect:
         """An operator's wishes are now these: on disk first, then in force. Raises StateWriteFailed."""
         self._store.write_override(controlled.accepted.key, overrides.as_document())
-        before, controlled.overrides = controlled.desired, overrides
+        before, scaled = controlled.desired, overrides.scale != controlled.overrides.scale
+        controlled.overrides = overrides
+        if scaled and uses_count(controlled.accepted.canonical):
+            controlled.built = self._builder.build(controlled.accepted, overrides)
         self.refresh(controlled)
         self._loop.mark(controlled)
         self._publisher.changed(controlled)
@@ -221,7 +227,7 @@ class Programs:
     def reread(self, controlled: Controlled) -> None:
         """Files or links that the spec reads have changed: the revision may have, too."""
         before, digests = controlled.desired, controlled.built.digests
-        controlled.built = self._builder.build(controlled.accepted)
+        controlled.built = self._builder.build(controlled.accepted, controlled.overrides)
         self.refresh(controlled)
         edit = self.edit(controlled.accepted, controlled.accepted, digests, controlled.built.digests)
         self._announce(controlled, effect_of(before, controlled.desired, controlled.ledger.observed, edit))
@@ -229,7 +235,7 @@ class Programs:
 
     def look_at_surroundings(self, controlled: Controlled, now: float, quiet_seconds: float) -> None:
         """Files and links that the spec reads: read them again once they have been quiet for a while."""
-        fingerprint = self._builder.fingerprint(controlled.built)
+        fingerprint = self._builder.fingerprint(controlled.name)
         if fingerprint == controlled.built.fingerprint:
             controlled.surroundings = None
         elif controlled.surroundings is None or controlled.surroundings[0] != fingerprint:
@@ -252,8 +258,8 @@ class Programs:
         old = controlled.desired if controlled and before else None
         if after is None:
             return effect_of(old, None, observed, Edit())
-        built = self._builder.build(after)
         overrides = controlled.overrides if controlled else Overrides()
+        built = self._builder.build(after, overrides)
         startable = controlled.templates if controlled else ()
         new = self.desired(after, built, overrides, startable, self.phase)
         if before is None or controlled is None:
@@ -269,7 +275,7 @@ class Programs:
         """Where the output of each replica goes."""
         ordinals = sorted(controlled.ledger.memory.histories.keys() | set(range(controlled.desired.replicas)))
         return [
-            {"ordinal": ordinal, "stream": stream.id.rsplit("/", 1)[1], "path": stream.path}
+            {"program": controlled.name, "ordinal": ordinal, "stream": stream.id.rsplit("/", 1)[1], "path": stream.path}
             for ordinal in ordinals
             for stream in self._builder.streams(controlled, controlled.built.revision, ordinal)
         ]

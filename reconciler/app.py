@@ -1,0 +1,306 @@
+"""The controller's composition root: picks adapters, wires loop and servers, starts and stops them in order.
+
+Started by the keeper, which hands in the control socket and the API's listening socket. May be killed at any instant;
+there is one way to start (take over what is there) and one way to stop (leave what is there, or drain it first).
+"""
+
+import argparse
+import asyncio
+import grp
+import logging
+import os
+import resource
+import secrets
+import socket
+import sys
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from reconciler import __version__, wire
+from reconciler.adapters.clock import BootClock
+from reconciler.adapters.console import start_logging
+from reconciler.adapters.documents import read_documents, read_manifest_file
+from reconciler.adapters.journal import SegmentJournal
+from reconciler.adapters.keeper import KeeperLink
+from reconciler.adapters.logfiles import LogFile, read_logs
+from reconciler.adapters.logfiles import LogOptions as ReadOptions
+from reconciler.adapters.logs import PumpSink
+from reconciler.adapters.manifests import Bulk, ManifestDirectory
+from reconciler.adapters.parsing import parse
+from reconciler.adapters.processes import LinuxProcessTable
+from reconciler.adapters.statefiles import StateFiles
+from reconciler.adapters.surroundings import Surroundings
+from reconciler.core.homes import Change
+from reconciler.engine.building import Builder
+from reconciler.engine.conditions import Conditions
+from reconciler.engine.engine import Engine, Settings
+from reconciler.engine.intake import Intake
+from reconciler.engine.loop import Loop, Ports
+from reconciler.engine.observe import open_ledgers
+from reconciler.engine.programs import Programs
+from reconciler.engine.publish import Publisher
+from reconciler.model.decode import decode
+from reconciler.model.manifest import Config
+from reconciler.model.overrides import Overrides
+from reconciler.model.problems import ApiError, Problem
+from reconciler.ports import ExitReport, Scheduling
+from reconciler.server.access import AccessRules, Level
+from reconciler.server.rest import LogFiles, LogOptions, RestServer
+
+log = logging.getLogger("reconciler")
+
+WELCOME_SECONDS = 10.0
+REPEAT_SECONDS = 1.0
+
+
+class UsageError(Exception):
+    """What the controller was started with makes no sense. The text is for the person who did."""
+
+
+def arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """What the keeper was told by the command line, and what it adds."""
+    parser = argparse.ArgumentParser(prog="reconciler run", allow_abbrev=False)
+    parser.add_argument("--state-dir", required=True)
+    parser.add_argument("--control-fd", type=int, required=True)
+    parser.add_argument("--listen-fd", type=int, required=True)
+    parser.add_argument("--safe-mode", action="store_true")
+    parser.add_argument("--config")
+    parser.add_argument("-f", "--filename", action="append", default=[], dest="directories")
+    parser.add_argument("--up", action="store_true", help="run for a person: HUP ends it")
+    parser.add_argument("--base-path", default="", help="PATH that processes start from")
+    return parser.parse_args(argv)
+
+
+def read_config(path: str | None) -> Config:
+    """The configuration file, or the defaults. Raises UsageError with every error in it."""
+    if path is None:
+        return Config()
+    content = read_manifest_file(path)
+    if isinstance(content, Problem):
+        raise UsageError(str(content))
+    documents, problems = read_documents(content, path)
+    reading = decode(documents, file=path, base_dir=os.path.dirname(os.path.abspath(path)))
+    errors = [str(p) for p in (*problems, *reading.problems) if p.severity == "error"]
+    specs = [manifest.spec for manifest in reading.manifests if isinstance(manifest.spec, Config)]
+    if not errors and len(specs) != 1:
+        errors = [f"{path}: expected one document of kind Config"]
+    if errors:
+        raise UsageError("\n".join(errors))
+    return specs[0]
+
+
+class App:
+    """One controller, from taking over to leaving."""
+
+    def __init__(self, options: argparse.Namespace, loop: asyncio.AbstractEventLoop) -> None:
+        self._options, self._loop = options, loop
+        self._link = KeeperLink(options.control_fd, loop)
+        self._left: asyncio.Future[int | None] = loop.create_future()  # the exit code; None: the keeper is gone
+        self._welcome: asyncio.Future[wire.Message] = loop.create_future()
+        self._interrupts: list[float] = []
+        self._keeper: dict[str, Any] = {"keeper": os.getppid()}
+
+    async def run(self) -> int | None:
+        """Serve until drained (the exit code) or until the keeper is gone (None)."""
+        self._link.on_welcome, self._link.on_lost = self._welcomed, self._lost
+        self._link.on_pump = lambda pid: self._keeper.update(pump=pid)
+        config = read_config(self._options.config)
+        logging.getLogger().setLevel(config.log_level.upper())
+        self._build(config, raise_limits())
+        self._take_over()
+        self._link.on_exits, self._link.on_signal = self._exits, self._signalled
+        self._link.hello()
+        self._keeper.update(await asyncio.wait_for(self._welcome, WELCOME_SECONDS))
+        server = RestServer(
+            self._engine, self._read_logs, self._shutdown, about={"version": __version__}, rules=access_rules(config)
+        )
+        await server.start(socket.socket(fileno=self._options.listen_fd))
+        self._engine.begin()
+        self._link.ready()
+        reading = asyncio.create_task(self._read_manifests())
+        code = await self._left
+        reading.cancel()
+        await asyncio.gather(reading, self._intake.close(), server.close(1.0), return_exceptions=True)
+        self._leave(code)
+        return code
+
+    # --- starting -----------------------------------------------------------------------------------------------------
+
+    def _build(self, config: Config, boot_limits: dict[str, tuple[int, int]]) -> None:
+        state_dir, safe_mode = self._options.state_dir, self._options.safe_mode
+        self._clock = clock = BootClock()
+        self._store = store = StateFiles(state_dir)
+        self._journal = journal = SegmentJournal(os.path.join(state_dir, "run", "journal"))
+        self._table = table = LinuxProcessTable(clock, subreaper_pid=os.getppid(), boot_limits=boot_limits)
+        table.attach(self._loop)
+        self._sink = sink = PumpSink(os.path.join(state_dir, "run"), self._link.hold, self._link.release)
+        scheduling = Scheduling(self._loop.call_soon, self._loop.call_later)
+        builder = Builder(Surroundings(base_path=self._options.base_path), state_dir, config.defaults.program)
+        loop = Loop(Ports(clock, journal, table, sink), scheduling, builder, secrets.token_hex(4) + "-")
+        bulk = Bulk(parse)
+        directories = [ManifestDirectory(path, parse, bulk) for path in (*self._options.directories, *config.manifests)]
+        self._intake = Intake(store, self._changed, directories, bulk.parse_all, read=not safe_mode)
+        conditions = Conditions(
+            self._intake,
+            journal,
+            sink.trouble,
+            running_as_root=os.geteuid() == 0,
+            safe_mode=safe_mode,
+            daemon=self._daemon,
+        )
+        publisher = Publisher(clock, store, builder, conditions.of, scheduling.later)
+        loop.publisher = publisher
+        self._programs = Programs(clock, store, builder, loop, publisher)
+        self._observer = loop.observer
+        settings = Settings(state_dir, __version__, os.getpid(), config.shutdown_timeout, safe_mode=safe_mode)
+        self._engine = Engine(settings, clock, scheduling, self._intake, loop, self._programs, publisher, conditions)
+
+    def _take_over(self) -> None:
+        """Bring under control what an earlier controller left: accepted specs, overrides, journal, processes."""
+        ledgers = open_ledgers(self._journal)
+        documents, problems = self._store.load_overrides()
+        overrides = {key: Overrides.from_document(document) for key, document in documents.items()}
+        for problem in problems:
+            log.warning("%s", problem)
+        self._programs.restore(
+            self._intake.restore(),
+            self._store.load_leaving().values(),
+            overrides,
+            ledgers,
+            same_boot=not self._journal.boot_changed,
+        )
+        if self._journal.damage:
+            log.warning("the journal was damaged: %s", self._journal.damage)
+
+    async def _read_manifests(self) -> None:
+        await self._intake.start()
+        self._sink.sweep()
+
+    def _changed(self, changes: Sequence[Change]) -> None:
+        self._engine.settled(changes)
+
+    # --- what the keeper says -----------------------------------------------------------------------------------------
+
+    def _welcomed(self, message: wire.Message) -> None:
+        if not self._welcome.done():
+            self._welcome.set_result(message)
+
+    def _exits(self, reports: Sequence[ExitReport]) -> None:
+        self._observer.reported(reports)
+        # Strangers (daemonised grandchildren) are acknowledged too: nobody else will ask for them.
+        self._link.ack(report.process for report in reports)
+
+    def _lost(self) -> None:
+        """The keeper is gone: leave within a second; processes live on, the next `run` adopts them."""
+        self._finish(None)
+
+    def _signalled(self, name: str) -> None:
+        if name == "HUP" and not self._options.up:
+            log.info("HUP: reading all manifests")
+            self._rescanning = self._loop.create_task(self._engine.rescan())
+            return
+        moment = self._clock.now()
+        if not self._interrupts:
+            self._drain()
+        elif name == "INT" and moment - self._interrupts[-1] > REPEAT_SECONDS:
+            self._engine.kill_all()
+        self._interrupts.append(moment)
+
+    def _drain(self) -> None:
+        self._engine.drain(lambda: self._finish(0))
+
+    def _shutdown(self, keep: bool) -> None:
+        """The API's way to end: drain first, or (keep) leave all processes to the next `run`."""
+        if keep:
+            raise ApiError(501, 2, "NotYetSupported", "shutdown --keep comes with a later release")
+        self._interrupts.append(self._clock.now())
+        self._loop.call_soon(self._drain)
+
+    # --- leaving ------------------------------------------------------------------------------------------------------
+
+    def _finish(self, code: int | None) -> None:
+        if not self._left.done():
+            self._left.set_result(code)
+
+    def _leave(self, code: int | None) -> None:
+        self._engine.leave()
+        self._sink.disconnect()
+        self._table.close()
+        self._store.close()
+        if code is not None:
+            self._link.quit(code)
+
+    def refuse(self, code: int) -> None:
+        """There is nothing to serve with these arguments: end the keeper, too."""
+        self._link.quit(code)
+
+    # --- small things -------------------------------------------------------------------------------------------------
+
+    def _read_logs(self, files: LogFiles, options: LogOptions, stop: asyncio.Event) -> AsyncIterator[bytes]:
+        def current() -> list[LogFile]:
+            return [LogFile(_log_label(file), file["path"]) for file in files()]
+
+        wall = self._clock.wall()
+        since = None if options.since_seconds is None else wall - options.since_seconds
+        asked = ReadOptions(
+            options.follow, options.tail, since, options.timestamps, options.prefix, options.previous, began=wall
+        )
+        lines: AsyncIterator[bytes] = read_logs(current, asked, stop)
+        return lines
+
+    def _daemon(self) -> dict[str, Any]:
+        with open("/proc/self/statm", "rb") as statm:
+            resident = int(statm.read().split()[1]) * resource.getpagesize()
+        return {
+            "keeperPid": self._keeper.get("keeper"),
+            "pumpPid": self._keeper.get("pump"),
+            "controllerDeaths": self._keeper.get("deaths", 0),
+            "residentBytes": resident,
+            "openFiles": len(os.listdir("/proc/self/fd")),
+            "journalDamage": self._journal.damage,
+        }
+
+
+def _log_label(file: dict[str, Any]) -> str:
+    return f"{file['program']}/{file['ordinal']}" + (" err" if file["stream"] == "err" else "")
+
+
+def access_rules(config: Config) -> AccessRules:
+    """Who may use the socket beside root and the controller's own user."""
+    groups = {}
+    for name in config.access.groups:
+        try:
+            groups[grp.getgrnam(name).gr_gid if not name.isdigit() else int(name)] = Level.OPERATE
+        except KeyError:
+            raise UsageError(f"access.groups: group {name!r} does not exist") from None
+    return AccessRules(groups=groups)
+
+
+def raise_limits() -> dict[str, tuple[int, int]]:
+    """Take all the descriptors we may have; answers with the limits that processes shall get: those of before."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    boot = os.environ.pop("RECONCILER_BOOT_NOFILE", f"{soft}:{hard}").split(":")
+    return {"nofile": (int(boot[0]), int(boot[1]))}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one controller."""
+    options = arguments(sys.argv[1:] if argv is None else argv)
+    listener = start_logging("info")
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    app = App(options, loop)
+    try:
+        code = loop.run_until_complete(app.run())
+    except UsageError as error:
+        sys.stderr.write(f"reconciler: {error}\n")
+        app.refuse(2)
+        code = 2
+    finally:
+        listener.stop()
+    return code or 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
