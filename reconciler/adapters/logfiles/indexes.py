@@ -1,0 +1,102 @@
+"""Reads the indexes beside a log: when its bytes came, and where runs ended. What makes no sense is passed over."""
+
+import os
+from collections.abc import Iterator
+from typing import IO, NamedTuple
+
+from reconciler import segments
+from reconciler.adapters.logfiles.cursor import Place
+
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_RECORD_BYTES = 4096  # no record is longer
+
+
+class Record(NamedTuple):
+    """One line of an index. `run`: the one that ended at `offset`; None: bytes from `offset` on came at `wall`."""
+
+    offset: int
+    wall: float
+    run: str | None
+
+
+def records(path: str, number: int) -> Iterator[Record]:
+    """The records of one segment, in order."""
+    file = _open_index(path, number)
+    if file is not None:
+        with file:
+            last = 0
+            while line := file.readline(_RECORD_BYTES):
+                record = _parsed(line)
+                if record is not None and record.offset >= last:
+                    last = record.offset
+                    yield record
+
+
+class Times:
+    """When the lines of a log came, for places in rising order. It keeps up with an index that grows.
+
+    `refresh` now and then: it looks again for an index that was not there.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._number = 0
+        self._absent = False
+        self._index: IO[bytes] | None = None
+        self._wall: float | None = None  # of the last record at or before the place asked for
+        self._next: Record | None = None
+
+    def at(self, place: Place) -> float | None:
+        """The wall time, exact within a second. None: nobody knows."""
+        if place.number != self._number or (self._index is None and not self._absent):
+            self.close()
+            self._number = place.number
+            self._index = _open_index(self._path, place.number)
+            self._absent = self._index is None
+            self._wall = self._next = None
+        while (record := self._next or self._read()) is not None:
+            if record.offset > place.offset:
+                self._next = record
+                break
+            self._next = None
+            self._wall = record.wall
+        return self._wall
+
+    def refresh(self) -> None:
+        self._absent = False
+
+    def close(self) -> None:
+        if self._index is not None:
+            self._index.close()
+            self._index = None
+
+    def _read(self) -> Record | None:
+        while self._index is not None:
+            at = self._index.tell()
+            line = self._index.readline(_RECORD_BYTES)
+            if not line.endswith(b"\n"):  # the end, or a record that is being written
+                self._index.seek(at)
+                return None
+            if record := _parsed(line):
+                return record
+        return None
+
+
+def _open_index(path: str, number: int) -> IO[bytes] | None:
+    """A closed segment's index has its name without `.gz`. Where it is missing, the open file's knows nothing of it."""
+    is_open = number >= segments.next_number(path)
+    try:
+        fd = os.open((path if is_open else segments.segment_path(path, number)) + segments.INDEX, _OPEN)
+    except OSError:
+        return None
+    return os.fdopen(fd, "rb")
+
+
+def _parsed(line: bytes) -> Record | None:
+    offset, _, rest = line.rstrip(b"\n").partition(b" ")
+    wall, _, rest = rest.partition(b" ")
+    end, _, run = rest.partition(b" ")
+    try:
+        return Record(int(offset), float(wall), run.decode(errors="replace") if end == b"end" else None)
+    except ValueError:
+        return None

@@ -1,0 +1,264 @@
+"""The files of one log: the open one, its closed segments, the index beside each. Names, order, and tidying up.
+
+    web/3.log              the open file                         web/3.log.idx            its index
+    web/3.log.000041       a closed segment, the newest          web/3.log.000041.idx
+    web/3.log.000040.gz    an older one, compressed              web/3.log.000040.idx     (offsets of the bytes inside)
+
+A number is one more than the greatest there is, so names alone carry all state. An index is text, one record a line:
+`OFFSET WALL` (what stands from OFFSET on was moved from WALL on, within a second) and `OFFSET WALL end RUN`. It is a
+help, not the log: lines of it may be torn or missing.
+
+The pump renames and writes the index; the `Tidier` removes and compresses behind it, in a thread of low priority. It
+must not touch an open file. Standard library only, and little of that: the pump stays near a bare interpreter.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import stat
+import threading
+import zlib
+from collections import deque
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+INDEX = ".idx"
+COMPRESSED = ".gz"
+UNFINISHED = ".gz.tmp"
+INDEX_SECONDS = 1.0  # bytes moved later than this after an index record get one of their own
+_FAST_BYTES = 64 * 1024  # after this much there may be another record, but not more often than
+_FAST_SECONDS = 0.05
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_DIGITS = 6
+_BLOCK_BYTES = 256 * 1024
+_GZIP_FORMAT = 31  # zlib's window bits for the largest window with gzip's header and trailer
+_LOWEST_PRIORITY = 19
+
+
+class Segment:
+    """A closed segment of a log, by its number."""
+
+    __slots__ = ("compressed", "index_path", "number", "path")
+
+    def __init__(self, log_path: str, number: int, compressed: bool) -> None:
+        plain = segment_path(log_path, number)
+        self.number = number
+        self.compressed = compressed
+        self.path = plain + COMPRESSED if compressed else plain
+        self.index_path = plain + INDEX
+
+
+def segment_path(log_path: str, number: int) -> str:
+    """The name of a closed segment before it is compressed."""
+    return f"{log_path}.{number:0{_DIGITS}d}"
+
+
+def closed_segments(log_path: str, names: Iterable[str] | None = None) -> list[Segment]:
+    """The closed segments of a log, oldest first, each number once. `names`: its directory, when that is read already.
+
+    Where the plain and the compressed one stand side by side the compressed one counts: it got its name when whole.
+    """
+    directory, base = os.path.split(log_path)
+    if names is None:
+        try:
+            names = os.listdir(directory or ".")
+        except OSError:
+            return []
+    found: dict[int, bool] = {}
+    for name in names:
+        if name.startswith(base):
+            number, ending = _parsed(name[len(base) :])
+            if number and ending in ("", COMPRESSED):
+                found[number] = found.get(number, False) or ending == COMPRESSED
+    return [Segment(log_path, number, found[number]) for number in sorted(found)]
+
+
+def next_number(log_path: str) -> int:
+    """The number that the open file gets when it is closed."""
+    closed = closed_segments(log_path)
+    return closed[-1].number + 1 if closed else 1
+
+
+def _parsed(tail: str) -> tuple[int, str]:
+    """`.000040.gz` as (40, ".gz"); (0, "") when this is no name of a segment."""
+    digits, dot, rest = tail[1:].partition(".")
+    if tail[:1] != "." or len(digits) < _DIGITS or not (digits.isascii() and digits.isdigit()):
+        return 0, ""
+    return int(digits), dot + rest
+
+
+class Index:
+    """Writes the index of an open log. It is a help: what cannot be written is left out."""
+
+    __slots__ = ("_log_path", "_mode", "_noted_at", "_noted_offset", "_path", "_torn", "_unended")
+
+    def __init__(self, log_path: str, mode: int) -> None:
+        self._log_path = log_path
+        self._path = log_path + INDEX
+        self._mode = mode
+        self._torn = True  # the last record may be, as far as we know: it was another pump's
+        self._noted_at = 0.0
+        self._noted_offset = 0
+        self._unended = True  # bytes came since the last end of a run, as far as we know
+
+    def note(self, offset: int, wall: float) -> None:
+        """Bytes came and stand at `offset`. A record each second, and of a fast stream some in between."""
+        self._unended = True
+        often = _FAST_SECONDS if offset - self._noted_offset >= _FAST_BYTES else INDEX_SECONDS
+        if not 0 <= wall - self._noted_at < often:  # below 0: the clock was set back
+            self._noted_at = wall
+            self._noted_offset = offset
+            self._append(f"{offset} {wall:.3f}\n")
+
+    def end(self, offset: int, wall: float, run: str) -> None:
+        """All before `offset` belongs to `run`, which ended. An empty one leaves no record: thousands may come."""
+        if self._unended:
+            self._unended = False
+            self._append(f"{offset} {wall:.3f} end {' '.join(run.split())}\n")
+
+    def rename(self, segment: str) -> None:
+        """The log has become this segment."""
+        try:
+            os.rename(self._path, segment + INDEX)
+        except OSError:
+            pass
+
+    def drop(self) -> None:
+        """The log begins anew."""
+        self._noted_at = 0.0
+        self._noted_offset = 0
+        _unlink(self._path)
+
+    def settle(self) -> None:
+        """The log is new. An index there is left of a rotation cut short between its renames, or of a removed log."""
+        if os.path.lexists(self._path):
+            closed = closed_segments(self._log_path)
+            if closed and not os.path.lexists(closed[-1].index_path):
+                self.rename(segment_path(self._log_path, closed[-1].number))
+            else:
+                self.drop()
+
+    def _append(self, record: str) -> None:
+        try:
+            fd = os.open(self._path, _APPEND, self._mode)
+        except OSError:
+            return
+        data = (b"\n" if self._torn and os.fstat(fd).st_size else b"") + record.encode(errors="replace")
+        try:
+            self._torn = os.write(fd, data) < len(data)
+        except OSError:
+            self._torn = True
+        finally:
+            os.close(fd)
+
+
+class Tidier:
+    """Removes what is over `max_files` and compresses what is closed. `request` never waits; `step` does the work.
+
+    `max_files` counts the open file too, as a kubelet does; 0 keeps all. A failure is left for the next request: what
+    could not be compressed stays readable as it is.
+    """
+
+    def __init__(self) -> None:
+        self._requests: queue.SimpleQueue[tuple[str, int, bool]] = queue.SimpleQueue()
+        self._to_compress: deque[str] = deque()
+        self._at_work = ""  # the unfinished file that is written right now
+        self._thread: threading.Thread | None = None
+
+    def request(self, log_path: str, max_files: int, compress: bool) -> None:
+        """Ask for a log to be tidied. The thread starts with the first request: who logs nothing pays nothing."""
+        self._requests.put((log_path, max_files, compress))
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="tidier", daemon=True)
+            self._thread.start()
+
+    def step(self) -> bool:
+        """Do one piece of work: all requests that wait, or one segment to compress. False: nothing is left to do."""
+        if self._take_requests():
+            return True
+        if not self._to_compress:
+            return False
+        plain = self._to_compress.popleft()
+        try:
+            self._compress(plain)
+        except OSError:  # the disk is full, or the segment went away
+            _unlink(plain + UNFINISHED)
+        return True
+
+    def _run(self) -> None:  # pragma: no cover - endless; its step is what is tested
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
+        while True:
+            if not self.step():
+                self._requests.put(self._requests.get())  # sleep until there is one; it goes back to the queue
+
+    def _take_requests(self) -> bool:
+        """Prune all that was asked for, and note what is to be compressed. One directory is listed once for all."""
+        wanted: dict[str, tuple[int, bool]] = {}
+        while not self._requests.empty():
+            log_path, max_files, compress = self._requests.get()
+            wanted[log_path] = max_files, compress
+        listings: dict[str, list[str]] = {}
+        for log_path, (max_files, compress) in wanted.items():
+            directory = os.path.dirname(log_path) or "."
+            try:
+                if directory not in listings:
+                    listings[directory] = os.listdir(directory)
+                self._tidy(log_path, listings[directory], max_files, compress)
+            except OSError:  # an unreadable or vanished directory is the pump's to report, when it writes
+                continue
+        return bool(wanted)
+
+    def _tidy(self, log_path: str, names: list[str], max_files: int, compress: bool) -> None:
+        directory, base = os.path.split(log_path)
+        for name in names:
+            left_over = os.path.join(directory, name)
+            if name.startswith(base) and _parsed(name[len(base) :])[1] == UNFINISHED and left_over != self._at_work:
+                _unlink(left_over)  # of a pump that was killed
+        closed = closed_segments(log_path, names)
+        surplus = len(closed) - max(max_files - 1, 0) if max_files else 0
+        for segment in closed[: max(surplus, 0)]:
+            # The index first: killed in between, we leave a segment without index, not an index without segment.
+            for path in (segment.index_path, segment_path(log_path, segment.number), segment.path):
+                _unlink(path)
+        for segment in closed[max(surplus, 0) :]:
+            plain = segment_path(log_path, segment.number)
+            if segment.compressed:
+                _unlink(plain)  # whole beside its compressed self: someone was killed between rename and unlink
+            elif compress and plain not in self._to_compress:
+                self._to_compress.append(plain)
+
+    def _compress(self, plain: str) -> None:
+        """One closed segment, whole and on the disk before it takes the place of the plain one."""
+        unfinished = plain + UNFINISHED
+        _unlink(unfinished)
+        source = os.open(plain, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._at_work = unfinished
+        try:
+            mode = stat.S_IMODE(os.fstat(source).st_mode)
+            with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as target:
+                squeeze = zlib.compressobj(wbits=_GZIP_FORMAT)
+                while block := os.read(source, _BLOCK_BYTES):
+                    target.write(squeeze.compress(block))
+                    self._take_requests()  # a large segment must not keep the others from being pruned
+                target.write(squeeze.flush())
+                target.flush()
+                os.fchmod(target.fileno(), mode)
+                os.fsync(target.fileno())
+            if os.path.exists(plain):
+                os.rename(unfinished, plain + COMPRESSED)
+                os.unlink(plain)
+            else:  # pruned meanwhile
+                os.unlink(unfinished)
+        finally:
+            self._at_work = ""
+            os.close(source)
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:  # gone already, or not ours to remove
+        pass
