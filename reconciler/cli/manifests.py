@@ -1,0 +1,225 @@
+"""`apply`, `diff` and `delete`: handing in manifests, and asking beforehand what that would do."""
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from reconciler.cli.exits import DONE, FAILED, USAGE, Failure, said
+from reconciler.cli.output import hint, note, problem_lines, say
+from reconciler.cli.session import (
+    DURATION,
+    PROGRAM_TARGET,
+    Session,
+    Target,
+    dry_run_option,
+    pass_session,
+    with_nearest,
+)
+from reconciler.cli.sources import Source, directories, read_sources
+from reconciler.cli.tables import Table
+from reconciler.cli.text import counted, paint, plain
+from reconciler.client import ApiFailure, ClientError, NoController
+
+Json = dict[str, Any]
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT_WAIT_SECONDS = 300.0
+
+
+def _input_options(verb: F) -> F:
+    """What is handed in, and on which terms."""
+    for option in reversed(
+        (
+            click.option(
+                "-f", "--filename", "paths", multiple=True, required=True, metavar="PATH|-",
+                help="A file, a directory (read recursively) or - for stdin; may be repeated.",
+            ),
+            click.option("--applyset", default="default", show_default=True, help="The set that owns the objects."),
+            click.option("--prune", is_flag=True, help="Delete what the set holds and the input does not."),
+            click.option(
+                "--prune-limit", default="50%", show_default=True, metavar="N|N%", help="Refuse to prune more."
+            ),
+            click.option("--allow-empty", is_flag=True, help="Let the set or directory become empty."),
+            click.option("--take-over", is_flag=True, help="Take names from the directory or set that has them."),
+            click.option("--base-dir", metavar="DIR", help="What relative paths in the manifests are relative to."),
+        )
+    ):  # fmt: skip
+        verb = option(verb)
+    return verb
+
+
+@click.command()
+@_input_options
+@click.option("--wait", is_flag=True, help="Return when all is available, or will not be.")
+@click.option("--timeout", type=DURATION, help="With --wait: for how long. [default: 5m]")
+@click.option("--offline", is_flag=True, help="Without a controller: store for its next start.")
+@dry_run_option
+@pass_session
+def apply(session: Session, /, wait: bool, timeout: float | None, offline: bool, dry_run: bool, **terms: Any) -> int:
+    """Hand in manifests. All are checked first; all are taken, or none.
+
+    Files of a watched directory are not copied: to apply them is to have them read now.
+
+    \b
+    reconciler apply -f web.yaml -f mail.yaml
+    reconciler apply -f deploy/ --prune --wait --timeout 2m
+    generate | reconciler apply -f - --base-dir /srv/shop --applyset shop
+    reconciler apply -f deploy/ --dry-run
+    """
+    if timeout is not None and not wait:
+        raise click.UsageError("--timeout is for --wait")
+    sources = _sound_sources(terms)
+    body = _body(sources, terms, dry_run=dry_run)
+    client = session.client()
+    try:
+        answer = client.apply(body)
+    except NoController as failure:
+        if not offline:
+            raise NoController(failure.tried) from None
+        from reconciler.cli.offline import store
+
+        return store(session.state_dir, sources, terms, dry_run=dry_run)
+    if offline:
+        hint("a controller runs, so the manifests were handed to it")
+    results = list(answer.get("results") or ())
+    _print_results(results, dry_run=dry_run)
+    _print_advice(answer)
+    if not wait or dry_run:
+        return DONE
+    from reconciler.cli.waiting import wait_until_available
+
+    wanted = {r["name"]: int(r.get("generation") or 0) for r in results if r.get("verb") not in ("pruned", "deleted")}
+    return wait_until_available(client, wanted, DEFAULT_WAIT_SECONDS if timeout is None else timeout)
+
+
+@click.command()
+@_input_options
+@click.option("-o", "--output", type=click.Choice(["json"]), help="Print the answer as JSON.")
+@pass_session
+def diff(session: Session, /, output: str | None, **terms: Any) -> int:
+    """Show what apply would do to which process, in the words that the log will use.
+
+    Ends with 0 if nothing would change, 1 if something would, 2 or more if that cannot be told.
+
+    \b
+    reconciler diff -f deploy/
+    reconciler diff -f deploy/ --prune
+    """
+    try:
+        answer = session.client().diff(_body(_sound_sources(terms), terms))
+    except (ClientError, Failure) as failure:
+        code = said(failure)
+        return USAGE if code == FAILED else code
+    results = list(answer.get("results") or ())
+    if output:
+        say(json.dumps(answer, indent=2, ensure_ascii=False))
+    elif results:
+        rows = [[_subject(result), plain(str(result.get("effect") or "none"))] for result in results]
+        table = Table(("OBJECT", "EFFECT"), lambda column, cell: _effect_colour(cell) if column else "")
+        say(table.render(rows, headed=False))
+    _print_advice(answer)
+    return FAILED if any(result.get("change") for result in results) else DONE
+
+
+@click.command()
+@click.argument("targets", nargs=-1, type=PROGRAM_TARGET, metavar="[NAME...]")
+@click.option("-f", "--filename", "paths", multiple=True, metavar="PATH|-", help="Delete what these manifests declare.")
+@dry_run_option
+@pass_session
+def delete(session: Session, targets: tuple[Target, ...], paths: tuple[str, ...], dry_run: bool) -> int:
+    """Delete Programs that were applied; their processes are drained.
+
+    An object of a watched directory is deleted by deleting its file: it is refused here, and the file is named.
+
+    \b
+    reconciler delete web
+    reconciler delete -f old.yaml
+    """
+    if bool(targets) == bool(paths):
+        raise click.UsageError("say what to delete: NAME, or -f PATH")
+    client = session.client()
+    names = [target.name for target in targets] if targets else _declared_names(paths)
+    code = DONE
+    for name in dict.fromkeys(names):
+        try:
+            answer = client.delete(name, dry_run=dry_run)
+        except ApiFailure as failure:
+            code = said(with_nearest(client, name, failure))
+            continue
+        from reconciler.cli.operate import print_result
+
+        print_result(answer, dry_run=dry_run)
+    return code
+
+
+def _declared_names(paths: tuple[str, ...]) -> list[str]:
+    """The Programs that manifests declare; only their names are read."""
+    from reconciler.cli.validate import decoded
+
+    reading = decoded(_readable(read_sources(paths, "/")))
+    if reading.errors:
+        problem_lines(reading.errors)
+        raise Failure("nothing was deleted: the manifests cannot be read")
+    return [name for kind, name in reading.names if kind == "Program"]
+
+
+def _sound_sources(terms: Json) -> list[Source]:
+    sources = _readable(read_sources(terms["paths"], terms["base_dir"]))
+    if not sources and not terms["allow_empty"]:
+        what = ", ".join(terms["paths"])
+        raise Failure(f"no manifests in {what} (read are *.yaml, *.yml and *.json); --allow-empty if that is meant")
+    return sources
+
+
+def _readable(sources: list[Source]) -> list[Source]:
+    problems = [source.problem for source in sources if source.problem]
+    if problems:
+        problem_lines(problems)
+        raise Failure(f"{counted(len(problems), 'file')} cannot be read; nothing was done")
+    return sources
+
+
+def _body(sources: list[Source], terms: Json, *, dry_run: bool = False) -> Json:
+    body: Json = {
+        "documents": [source.as_document() for source in sources],
+        "applyset": terms["applyset"],
+        "prune": terms["prune"],
+        "pruneLimit": terms["prune_limit"],
+        "allowEmpty": terms["allow_empty"],
+        "takeOver": terms["take_over"],
+        "dryRun": dry_run,
+    }
+    folders = directories(terms["paths"])
+    if folders and terms["allow_empty"]:
+        body["directories"] = folders  # an empty one has no document to stand for it
+    return body
+
+
+def _subject(result: Json) -> str:
+    return plain(f"{str(result.get('kind', 'Program')).lower()}/{result.get('name', '?')}")
+
+
+def _print_results(results: list[Json], *, dry_run: bool) -> None:
+    """`program/web configured` for scripts; what that does to processes, for people."""
+    for result in results:
+        say(f"{_subject(result)} {result.get('verb', 'done')}{' (dry run)' if dry_run else ''}")
+        effect = str(result.get("effect") or "none")
+        if effect != "none":
+            note(paint(f"  {plain(effect)}", "dim", sys.stderr))
+        if result.get("overridden"):
+            end = f"`reconciler reset {result['name']}` ends it"
+            hint(f"{_subject(result)} is overridden: {result['overridden']} ({end})")
+
+
+def _print_advice(answer: Json) -> None:
+    problem_lines(answer.get("warnings") or ())
+    for text in answer.get("hints") or ():
+        hint(str(text))
+
+
+def _effect_colour(effect: str) -> str:
+    word = effect.partition(" ")[0].strip(",:")
+    return {"create": "green", "start": "green", "delete": "red", "stop": "red", "none": "dim"}.get(word, "yellow")

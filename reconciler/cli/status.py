@@ -1,0 +1,126 @@
+"""`status`: what one types first. How things are, what is wrong, and why; the exit code says it too."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from reconciler.cli import summary
+from reconciler.cli.exits import DONE, FAILED
+from reconciler.cli.output import problem_text, say
+from reconciler.cli.session import PROGRAM_TARGET, Session, Target, not_found, pass_session
+from reconciler.cli.tables import Table
+from reconciler.cli.text import age, age_of, counted, now, paint, plain
+
+Json = dict[str, Any]
+
+
+@click.command()
+@click.argument("name", required=False, type=PROGRAM_TARGET)
+@click.option("--daemon", is_flag=True, help="Show the daemon's own health instead.")
+@pass_session
+def status(session: Session, name: Target | None, daemon: bool) -> int:
+    """Show how things are, what is wrong, and why.
+
+    Ends with 0 if every Program is Available and every manifest is valid, else with 1.
+
+    \b
+    reconciler status                  everything
+    reconciler status web              one Program and its processes
+    reconciler status --daemon         the daemon itself
+    """
+    answer = session.client().status()
+    if daemon:
+        return _daemon(answer.get("daemon") or {})
+    at = now()
+    things = list(answer.get("items") or ())
+    problems = list(answer.get("problems") or ())
+    sources = [source for source in answer.get("sources") or () if source.get("suspect")]
+    if name is not None:
+        things = [thing for thing in things if summary.name_of(thing) == name.name] or _missing(name.name, things)
+        problems, sources = [], []
+    else:
+        say(_daemon_line(answer.get("daemon") or {}, things, at))
+    if things:
+        say("\n" * (name is None) + _program_table(things, at))
+    if name is not None and summary.processes_of(things[0]):
+        say("\n" + _process_table(things[0], at))
+    findings = [finding for thing in things for finding in summary.findings(thing)]
+    wrong = [finding for finding in findings if not finding.is_remark]
+    errors = [problem for problem in problems if problem.get("severity") != "warning"]
+    _section("Wrong", [*_source_lines(sources), *map(problem_text, errors), *_finding_lines(wrong)])
+    warnings = [problem for problem in problems if problem.get("severity") == "warning"]
+    remarks = [finding for finding in findings if finding.is_remark]
+    _section("To know", [*map(problem_text, warnings), *_finding_lines(remarks)])
+    return FAILED if wrong or errors or sources else DONE
+
+
+def _missing(name: str, things: list[Json]) -> list[Json]:
+    raise not_found(name, sorted(map(summary.name_of, things)))
+
+
+def _daemon_line(daemon: Json, things: list[Json], at: float) -> str:
+    rows = [row for thing in things for row in summary.processes_of(thing)]
+    parts = [f"reconciler {plain(str(daemon.get('version', '')))}".rstrip()]
+    if uptime := _uptime(daemon, at):
+        parts.append(f"up {uptime}")
+    if daemon.get("pid"):
+        parts.append(f"controller {daemon['pid']}")
+    if daemon.get("safeMode"):
+        parts.append(paint("SAFE MODE (it died again and again; only accepted specs are run)", "red"))
+    ready = sum(bool(row.get("ready")) for row in rows)
+    counts = f"{counted(len(things), 'Program')}, {ready} of {counted(len(rows), 'process')} ready"
+    return f"{', '.join(parts)}: {counts}"
+
+
+def _uptime(daemon: Json, at: float) -> str:
+    if isinstance(daemon.get("upSeconds"), int | float):
+        return age(daemon["upSeconds"])
+    return age_of(daemon.get("startedAt"), at).strip("-")
+
+
+def _program_table(things: list[Json], at: float) -> str:
+    table = Table(summary.PROGRAM_HEADER, lambda column, cell: summary.colour_of(cell) if column == 6 else "")
+    return table.render([summary.program_row(thing, at) for thing in things])
+
+
+def _process_table(thing: Json, at: float) -> str:
+    rows: list[Json] = [{"program": summary.name_of(thing), **row} for row in summary.processes_of(thing)]
+    table = Table(summary.PROCESS_HEADER, lambda column, cell: summary.colour_of(cell) if column == 1 else "")
+    return table.render([summary.process_row(row, at) for row in rows])
+
+
+def _section(title: str, lines: list[str]) -> None:
+    if lines:
+        say("\n" + paint(f"{title}:", "bold"))
+        for line in lines:
+            say(f"  {line}")
+
+
+def _source_lines(sources: list[Json]) -> Iterator[str]:
+    for source in sources:
+        yield plain(f"{source.get('home', '?')}: {source.get('message') or 'is suspect; nothing of it is stopped'}")
+
+
+def _finding_lines(findings: list[summary.Finding]) -> Iterator[str]:
+    for finding in findings:
+        colour = "yellow" if finding.is_remark else "red"
+        yield f"{plain(finding.subject)} {paint(finding.type, colour)}: {finding.text}"
+
+
+def _daemon(daemon: Json) -> int:
+    """All that the controller tells about itself, as it names it."""
+    width = max((len(key) for key in daemon), default=0)
+    for key, value in daemon.items():
+        shown = "-" if value is None else str(value).lower() if isinstance(value, bool) else _flat(value)
+        say(f"{plain(key):<{width}}  {plain(shown)}")
+    is_well = not daemon.get("safeMode") and daemon.get("ready", True) and not daemon.get("conditions")
+    return DONE if is_well else FAILED
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={_flat(inner)}" for key, inner in value.items()) or "-"
+    if isinstance(value, list):
+        return ", ".join(map(_flat, value)) or "-"
+    return str(value)
