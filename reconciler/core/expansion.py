@@ -106,15 +106,11 @@ def filled(text: Text, ordinal: int, replicas: int) -> str:
 
 
 def _filled_piece(piece: Piece, ordinal: int, replicas: int) -> str:
-    match piece:
-        case str():
-            return piece
-        case Ordinal():
-            return piece.of(ordinal)
-        case Count():
-            return str(replicas)
-        case Reference():
-            return piece.written
+    if isinstance(piece, Ordinal):
+        return piece.of(ordinal)
+    if isinstance(piece, Count):
+        return str(replicas)
+    return piece.written if isinstance(piece, Reference) else piece
 
 
 def mentions_count(texts: Iterable[str]) -> bool:

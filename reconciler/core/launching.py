@@ -255,11 +255,9 @@ def launch(made: LaunchTemplate, ordinal: int, replicas: int) -> Launch:
 
 
 def _launch(made: LaunchTemplate, ordinal: int, replicas: int) -> Launch:
-    environment = made.environment
-    if made.varying:
-        environment = Environment(environment)
-        for name, text in made.varying:
-            environment[name] = filled(text, ordinal, replicas)
+    environment = Environment(made.environment)
+    for name, text in made.varying:
+        environment[name] = filled(text, ordinal, replicas)
     words = [filled(text, ordinal, replicas) for text in made.argv]
     out, err = (_end_of(made, ordinal, *output) for output in _resolved_outputs(made, ordinal, replicas))
     return replace(

@@ -169,6 +169,10 @@ def test_a_text_without_a_dollar_is_kept_as_it_is() -> None:
     assert filled(text, 1, 1) is text
 
 
+def test_a_text_that_was_never_bound_keeps_its_references() -> None:
+    assert filled(compiled("$(HOME) $(REPLICA)"), 7, 12) == "$(HOME) 7"
+
+
 def test_a_text_that_no_ordinal_changes_becomes_one_string() -> None:
     assert scope({}).expand("", "$(HOME)/$(PROGRAM)/$$")[0] == "/srv/web/$"
 
