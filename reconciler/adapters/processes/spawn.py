@@ -19,6 +19,8 @@ from reconciler.ports import SpawnFailed
 _DEFAULT_SIGNALS = tuple(
     number for number in range(1, signal.SIGSYS + 1) if number not in (signal.SIGKILL, signal.SIGSTOP)
 )
+_RESOLVED_SECONDS = 1.0
+_RESOLVED_LIMIT = 1024
 _HOME = "/"  # where the controller is between spawns: it keeps nobody's file system busy
 
 FileAction = tuple[int, int, int] | tuple[int, int, str, int, int]
@@ -35,6 +37,7 @@ class Spawner:
         self._soft_limits = _soft_limits(boot_limits)
         self._marked = marked
         self._powers = reasons.own_powers()
+        self._resolved: dict[tuple[str, str], tuple[str, float]] = {}  # (name, PATH) -> file, until when
         self._nice = os.getpriority(os.PRIO_PROCESS, 0)
 
     def close(self) -> None:
@@ -43,7 +46,7 @@ class Spawner:
             os.close(self._null)
             self._null = -1
 
-    def spawn(self, launch: Launch, spawn_id: str, mark: int) -> int:
+    def spawn(self, launch: Launch, spawn_id: str, mark: int, now: float) -> int:
         """Start the process and return its pid. It is a session leader, and ours to reap. Raises SpawnFailed."""
         env = launch.env.copy()
         env[procfs.SPAWN_ID] = spawn_id
@@ -54,26 +57,40 @@ class Spawner:
         except ValueError as error:
             raise SpawnFailed(f"cannot enter {launch.cwd!r}: {error}") from None
         try:
-            return self._start(launch, env, mark if self._marked else 0)
+            return self._start(launch, env, mark if self._marked else 0, now)
         except ValueError as error:  # a NUL byte in an argument, an illegal name in the environment
             raise SpawnFailed(f"{launch.argv[0]!r}: {error}") from None
         finally:
             os.chdir(_HOME)
 
-    def _start(self, launch: Launch, env: dict[str, str], mark: int) -> int:
+    def _start(self, launch: Launch, env: dict[str, str], mark: int, now: float) -> int:
         argv = launch.argv
         if shim.is_needed(launch):
             refusal = reasons.refusal(launch, self._powers, self._nice)
             if refusal is not None:
                 raise SpawnFailed(refusal)
             argv, env = shim.command(launch, env, self._nice)
-        path = reasons.resolve(argv[0], env)
+        path = argv[0] if "/" in argv[0] else self._resolve(argv[0], env, now)
         if path is None:
             raise SpawnFailed(reasons.not_found(argv[0], env))
         try:
             return self._spawn(path, argv, env, launch, mark)
         except OSError as error:
+            self._resolved.clear()
             raise SpawnFailed(reasons.explain(error, launch, path)) from None
+
+    def _resolve(self, name: str, env: dict[str, str], now: float) -> str | None:
+        """What `name` means in that PATH. Remembered for a moment: most programs respawn."""
+        directories = env.get("PATH", os.defpath)
+        path, until = self._resolved.get((name, directories), ("", 0.0))
+        if now < until:
+            return path
+        found = reasons.resolve(name, env)
+        if found is not None and found.startswith("/"):  # otherwise it depends on the working directory
+            if len(self._resolved) >= _RESOLVED_LIMIT:
+                self._resolved.clear()
+            self._resolved[name, directories] = (found, now + _RESOLVED_SECONDS)
+        return found
 
     def _spawn(self, path: str, argv: tuple[str, ...], env: dict[str, str], launch: Launch, mark: int) -> int:
         affinity: set[int] | None = None

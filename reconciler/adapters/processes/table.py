@@ -19,6 +19,7 @@ from reconciler.model.identity import ProcessId
 from reconciler.model.launch import Launch
 from reconciler.ports import Clock, ExitReport, SpawnFailed
 
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 EXITS_PER_WAKE = 64  # the loop has other things to do, and what is left wakes it again
 _OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
 _PEEK = os.WEXITED | os.WNOHANG | os.WNOWAIT
@@ -39,6 +40,7 @@ class _Watch:
 class LinuxProcessTable:
     """The ProcessTable of a real machine.
 
+    `clock` must be the one of the machine: start times are compared with the kernel's.
     To be made after the controller raised its own soft limits: `boot_limits` (name as in setrlimit, lower case, to
     soft and hard value) are those from before, which processes get. `subreaper_pid` is the keeper, to whom orphans go.
     """
@@ -50,6 +52,7 @@ class LinuxProcessTable:
         subreaper_pid: int | None = None,
         boot_limits: Mapping[str, tuple[int, int]] | None = None,
     ) -> None:
+        self._clock = clock
         self._watches: dict[int, _Watch] = {}  # by pid
         self._by_pidfd: dict[int, _Watch] = {}
         self._unreported: dict[ProcessId, _Watch] = {}  # adopted and ended; the pid may have a new owner already
@@ -97,9 +100,10 @@ class LinuxProcessTable:
         """Start a process as leader of a session of its own and watch it. Raises SpawnFailed."""
         self._keep_spare_fd()
         mark = procfs.birthmark(spawn_id)
-        pid = self._spawner.spawn(launch, spawn_id, mark)
+        before = self._clock.now()
+        pid = self._spawner.spawn(launch, spawn_id, mark, before)
         try:
-            start, pidfd = self._identify(pid)
+            start, pidfd = self._identify(pid, before)
         except OSError as error:
             # It runs and cannot be watched. A process that nobody watches is worse than none.
             os.kill(pid, signal.SIGKILL)  # ours and not reaped: the pid is still its own
@@ -293,17 +297,21 @@ class LinuxProcessTable:
         stat = procfs.read_stat(process.pid)
         return watch if stat is not None and stat.start_ticks == process.start_ticks and stat.alive else None
 
-    def _identify(self, pid: int) -> tuple[int, int]:
+    def _identify(self, pid: int, before: float) -> tuple[int, int]:
+        """Start time and pidfd of a process that was started since `before`."""
+        # The start time is CLOCK_BOOTTIME in ticks: when both ends of the spawn lie within one, it is that one. To read
+        # it costs 30 us, and waits until the exec is through.
+        start: int | None = int(before * TICKS_PER_SECOND)
+        if start != int(self._clock.now() * TICKS_PER_SECOND):
+            start = None
         try:
-            start, pidfd = procfs.start_ticks(pid), os.pidfd_open(pid)
+            return start or _start_ticks(pid), os.pidfd_open(pid)
         except OSError as error:
             if error.errno not in _OUT_OF_FILES:
                 raise
             os.close(self._spare_fd)  # this is what it was kept for
             self._spare_fd = -1
-            start, pidfd = procfs.start_ticks(pid), os.pidfd_open(pid)
-        assert start is not None, "a process that is ours and not reaped is there to be read"
-        return start, pidfd
+            return start or _start_ticks(pid), os.pidfd_open(pid)
 
     def _keep_spare_fd(self) -> None:
         """Without a descriptor to watch it with, a process is better not started."""
@@ -339,3 +347,9 @@ def _group(pid: int) -> int:
         return os.getpgid(pid)
     except ProcessLookupError:
         return -1
+
+
+def _start_ticks(pid: int) -> int:
+    start = procfs.start_ticks(pid)
+    assert start is not None, "a process that is ours and not reaped is there to be read"
+    return start

@@ -21,6 +21,7 @@ _WIDEST_WINDOW = 4096
 _PIDS_PER_SECOND = 10_000
 # A process has its number a moment before anybody can see it. A number without a process is asked for again so long.
 _UNBORN_SECONDS = 0.1
+_UNBORN_INTERVAL_SECONDS = 0.01
 _UNBORN_LIMIT = 256
 _FIRST_PID_OF_A_ROUND = 300  # the kernel keeps the ones below for the time after boot
 
@@ -48,6 +49,7 @@ class Trees:
         self._kin: dict[int, dict[int, int]] = {}  # birthmark -> pid -> start ticks
         self._sessions: dict[int, dict[int, int]] = {}  # pid of a main process -> pid -> start ticks
         self._unborn: dict[int, float] = {}  # pid -> until when to ask again
+        self._unborn_at = 0.0
         self._started: set[int] = set()  # main processes since the last look
         self._newest = 0  # the youngest pid at the last look; 0: there was none
         self._looked_at = 0.0
@@ -96,12 +98,14 @@ class Trees:
         self._kin.pop(mark, None)
         self._sessions.pop(process.pid, None)
 
-    def look(self) -> None:
-        """Learn of all processes that appeared since the last look."""
+    def look(self, *, thorough: bool = True) -> None:
+        """Learn of all processes that appeared since the last look; not `thorough`: of late ones a moment later."""
         now = self._clock.now()
         newest = self._newest_pid()
-        for pid in self._unborn_until(now):
-            self._meet(pid, now)
+        if self._unborn and (thorough or now >= self._unborn_at):
+            self._unborn_at = now + _UNBORN_INTERVAL_SECONDS
+            for pid in self._still_unborn(now):
+                self._meet(pid, now)
         window = self._window(newest, now)
         if window is None:
             self._meet_all(newest, now)
@@ -125,7 +129,8 @@ class Trees:
         return [ProcessId(pid, start) for pid, start in found.items() if _lives(pid, start)]
 
     def _seek(self, process: ProcessId, mark: int) -> list[ProcessId]:
-        self.look()
+        # What is not to be seen yet has a parent that was: where none was seen, there is no late one to wait for.
+        self.look(thorough=mark in self._kin or process.pid in self._sessions)
         return self._living(process, mark)
 
     def _session(self, process: ProcessId) -> dict[int, int]:
@@ -155,9 +160,10 @@ class Trees:
         if now - self._looked_at > self._pid_max / _PIDS_PER_SECOND:
             return None
         if newest >= before:
-            window = range(before + 1, newest + 1)
-            count, known = len(window), all(pid in window for pid in self._started)
-            return window if count <= _WIDEST_WINDOW and known else None
+            for pid in self._started:
+                if not before < pid <= newest:
+                    return None
+            return range(before + 1, newest + 1) if newest - before <= _WIDEST_WINDOW else None
         wrapped = [*range(before + 1, self._pid_max), *range(_FIRST_PID_OF_A_ROUND, newest + 1)]
         return wrapped if len(wrapped) <= _WIDEST_WINDOW and self._started <= set(wrapped) else None
 
@@ -173,9 +179,7 @@ class Trees:
         self._kin = {mark: tree for mark, tree in self._kin.items() if tree}
         self._sessions = {pid: tree for pid, tree in self._sessions.items() if tree}
 
-    def _unborn_until(self, now: float) -> list[int]:
-        if not self._unborn:
-            return []
+    def _still_unborn(self, now: float) -> list[int]:
         waiting = [pid for pid, until in self._unborn.items() if until > now]
         self._unborn = {pid: self._unborn[pid] for pid in waiting[-_UNBORN_LIMIT:]}
         return list(self._unborn)
