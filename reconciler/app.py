@@ -9,6 +9,7 @@ import asyncio
 import grp
 import logging
 import os
+import platform
 import resource
 import secrets
 import socket
@@ -49,6 +50,7 @@ from reconciler.server.rest import LogFiles, LogOptions, RestServer
 
 log = logging.getLogger("reconciler")
 
+ABOUT = {"version": __version__, "python": platform.python_version(), "wire": wire.VERSION}
 WELCOME_SECONDS = 10.0
 REPEAT_SECONDS = 1.0
 
@@ -94,6 +96,8 @@ class App:
 
     def __init__(self, options: argparse.Namespace, loop: asyncio.AbstractEventLoop) -> None:
         self._options, self._loop = options, loop
+        # It came over an exec; processes of ours must not have it.
+        os.set_inheritable(options.listen_fd, False)
         self._link = KeeperLink(options.control_fd, loop)
         self._left: asyncio.Future[int | None] = loop.create_future()  # the exit code; None: the keeper is gone
         self._welcome: asyncio.Future[wire.Message] = loop.create_future()
@@ -111,9 +115,7 @@ class App:
         self._link.on_exits, self._link.on_signal = self._exits, self._signalled
         self._link.hello()
         self._keeper.update(await asyncio.wait_for(self._welcome, WELCOME_SECONDS))
-        server = RestServer(
-            self._engine, self._read_logs, self._shutdown, about={"version": __version__}, rules=access_rules(config)
-        )
+        server = RestServer(self._engine, self._read_logs, self._shutdown, about=ABOUT, rules=access_rules(config))
         await server.start(socket.socket(fileno=self._options.listen_fd))
         self._engine.begin()
         self._link.ready()

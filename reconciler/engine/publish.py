@@ -22,6 +22,8 @@ from reconciler.ports import Clock
 FIRST_FLUSH_SECONDS = 0.1
 FLUSH_SECONDS = 1.0
 EVENTS_KEPT = 5000
+EVENTS_AT_ONCE = 20
+EVENTS_PER_SECOND = 0.5
 WATCH_QUEUE_LENGTH = 10_000
 
 log = logging.getLogger("reconciler")
@@ -35,6 +37,28 @@ class StatusStore(Protocol):
     def write_status(self, key: Key, document: Mapping[str, Any]) -> str | None: ...
     def remove_status(self, key: Key) -> str | None: ...
     def append_event(self, event: Mapping[str, Any]) -> str | None: ...
+
+
+class Budget:
+    """How many events of one Program are worth telling: a burst, then a few a second; the rest is counted."""
+
+    __slots__ = ("_at", "_burst", "_left", "_left_out")
+
+    def __init__(self, burst: int) -> None:
+        self._burst, self._left = burst, float(burst)
+        self._at = 0.0
+        self._left_out = 0
+
+    def take(self, now: float) -> int | None:
+        """None: leave this one out. Else how many were left out since the last one that was told."""
+        self._left = min(self._burst, self._left + (now - self._at) * EVENTS_PER_SECOND)
+        self._at = now
+        if self._left < 1:
+            self._left_out += 1
+            return None
+        self._left -= 1
+        left_out, self._left_out = self._left_out, 0
+        return left_out
 
 
 class Publisher:
@@ -59,7 +83,7 @@ class Publisher:
         self._watchers: set[asyncio.Queue[Message]] = set()
         self._event_watchers: set[asyncio.Queue[dict[str, Any]]] = set()
         self._events: deque[dict[str, Any]] = deque(maxlen=EVENTS_KEPT)
-        self._draining = False
+        self._budgets: dict[str, Budget] = {}
 
     # --- objects ------------------------------------------------------------------------------------------------------
 
@@ -124,6 +148,7 @@ class Publisher:
         """The object is gone."""
         self._due.discard(controlled)
         self._flushed_at.pop(controlled.name, None)
+        self._budgets.pop(controlled.name, None)
         last = self._written.pop(controlled.name, None) or self.object(controlled)
         self._store.remove_status(controlled.accepted.key)
         self._tell("DELETED", last)
@@ -134,10 +159,21 @@ class Publisher:
         """An action was carried out: an event, unless it is the ordinary life of a runOnce worker."""
         if isinstance(action, Forget) or (isinstance(action, Start) and action.cause is Cause.NEXT_RUN):
             return
+        left_out = self._budget(controlled).take(self._clock.now())
+        if left_out is None:
+            return
         message = _action_text(controlled, action)
+        if left_out:
+            message += f"; {left_out} more before it"
         reason = {Start: "Starting", Stop: "Stopping", Kill: "Killing"}[type(action)]
         kind = "Warning" if isinstance(action, Kill) else "Normal"
         self.event(controlled.name, kind, reason, message, cause=str(action.cause), ordinal=action.ordinal)
+
+    def _budget(self, controlled: Controlled) -> "Budget":
+        budget = self._budgets.get(controlled.name)
+        if budget is None:
+            budget = self._budgets[controlled.name] = Budget(EVENTS_AT_ONCE + 2 * controlled.desired.replicas)
+        return budget
 
     def event(self, name: str, kind: str, reason: str, message: str, **more: Any) -> None:
         """Tell everybody: the log, the file, the watchers. A repeat of the last event of an object is counted."""

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
-from support import worlds
 
 from reconciler.core.reconcile import reconcile, reconcile_only
+from support import worlds
 
 PLANS = Path(__file__).parents[1] / "plans"
 CASES = [

@@ -58,7 +58,6 @@ def world(replicas: Mapping[int, Mapping[str, Any]], **memory: Any) -> tuple[Obs
     """Observed and Memory from the words above."""
     observed, remembered = Observed(), Memory(**memory)
     for ordinal, words in replicas.items():
-        ordinal = int(ordinal)
         if "runs" in words:
             observed.processes[ordinal] = _process(ordinal, words)
         remembered.histories[ordinal] = _history(words)
