@@ -58,8 +58,8 @@ class Settings:
 class Plumbing:
     """What all conduits of a pump share."""
 
-    def __init__(self) -> None:
-        self.tidier = segments.Tidier()
+    def __init__(self, tidier: segments.Tidier | None = None) -> None:
+        self.tidier = tidier or segments.Tidier()
         self.owners: dict[tuple[int, int], str] = {}  # (device, inode) of each open log file -> id of its stream
         self._peek_reader, self._peek_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._tee = ctypes.CDLL(None, use_errno=True).tee
@@ -297,7 +297,7 @@ class Conduit:
             return self._splice_exactly(room)
         end = seen.find(b"\n") + 1
         moved = self._splice_exactly(end or len(seen))
-        if end or self.size - self.settings.max_size >= LONG_LINE_BYTES:
+        if not end and self.size - self.settings.max_size >= LONG_LINE_BYTES:
             self._rotate()
         return moved
 

@@ -42,17 +42,17 @@ _GONE = select.EPOLLHUP | select.EPOLLERR
 class Pump:
     """The loop. `turn` does one round of it, so that a test can drive it by hand."""
 
-    def __init__(self, run_dir: str, life_fd: int, wakeup_fd: int) -> None:
+    def __init__(self, run_dir: str, life_fd: int, wakeup_fd: int, plumbing: Plumbing | None = None) -> None:
         self.leaving = False
         self.drain_seconds = 0.0  # for what is left to do when `leaving`
-        self._plumbing = Plumbing()
+        self._plumbing = plumbing or Plumbing()
         self._conduits: dict[str, Conduit] = {}
         self._by_fifo: dict[int, Conduit] = {}  # those in `_streams`: neither halted nor deserted
         self._claimed: set[str] = set()  # by this controller
         self._announced: dict[str, str] = {}  # the complaints that the controller knows of
         self._retry_at = 0.0  # 0: nothing is to be tried again
         self._rest_until = 0.0
-        self._rest_seconds = REST_MIN_SECONDS
+        self._rest_seconds = 0.0
         self._busy_at = 0.0
         self._life_fd = life_fd
         self._wakeup_fd = wakeup_fd
@@ -82,7 +82,7 @@ class Pump:
         now = time.monotonic()
         rest = self._rest_until - now
         if rest > 0:
-            self._urgent.poll(rest)
+            self._urgent.poll(rest if timeout_seconds < 0 else min(rest, timeout_seconds))
         else:
             self._all.poll(self._until_retry(now, timeout_seconds))
         for fd, event in self._urgent.poll(0):
@@ -148,6 +148,7 @@ class Pump:
         """Be woken by this stream again, or try again later if it cannot be served."""
         self._announce(conduit)
         if conduit.halted:
+            self._ignore(conduit.fifo)
             self._retry_later()
         elif conduit.fifo not in self._by_fifo:
             self._by_fifo[conduit.fifo] = conduit

@@ -172,8 +172,12 @@ class Tidier:
         """Ask for a log to be tidied. The thread starts with the first request: who logs nothing pays nothing."""
         self._requests.put((log_path, max_files, compress))
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="tidier", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="tidier", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # no thread to be had now: the next request tries again
+                return
+            self._thread = thread
 
     def step(self) -> bool:
         """Do one piece of work: all requests that wait, or one segment to compress. False: nothing is left to do."""
