@@ -16,9 +16,7 @@ from reconciler.ports import SpawnFailed
 
 # Python ignores SIGPIPE and SIGXFSZ, whoever started us may ignore SIGHUP or SIGINT, and an ignored signal stays so
 # over exec. Handlers need no care, the kernel drops them.
-_DEFAULT_SIGNALS = tuple(
-    number for number in range(1, signal.SIGSYS + 1) if number not in (signal.SIGKILL, signal.SIGSTOP)
-)
+_DEFAULT_SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 _RESOLVED_SECONDS = 1.0
 _RESOLVED_LIMIT = 1024
 _HOME = "/"  # where the controller is between spawns: it keeps nobody's file system busy
@@ -31,10 +29,16 @@ class Spawner:
     """Turns a Launch into a running process. Keeps what is the same for all."""
 
     def __init__(self, boot_limits: Mapping[str, tuple[int, int]], *, marked: bool) -> None:
+        _keep_descriptors_to_ourselves()
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self._umask = os.umask(0o022)
         os.umask(self._umask)
         self._soft_limits = _soft_limits(boot_limits)
+        lowest = min(
+            (theirs[0] for number, theirs, _ in self._soft_limits if number == resource.RLIMIT_NOFILE), default=-1
+        )
+        # The C library takes no descriptor above the soft limit, and that one is lowered around the spawn.
+        self._null_is_low = lowest == -1 or self._null < lowest
         self._marked = marked
         self._powers = reasons.own_powers()
         self._resolved: dict[tuple[str, str], tuple[str, float]] = {}  # (name, PATH) -> file, until when
@@ -124,17 +128,29 @@ class Spawner:
         so that nobody's O_NONBLOCK is his, and for both ways, so that he never sees SIGPIPE."""
         merged = stdout == stderr != "inherit"
         return (
-            (os.POSIX_SPAWN_DUP2, self._null, 0),
+            self._stream(0, None),
             self._stream(1, stdout),
             (os.POSIX_SPAWN_DUP2, 1, 2) if merged else self._stream(2, stderr),
         )
 
     def _stream(self, number: int, target: str | None) -> FileAction:
         if target is None:
-            return (os.POSIX_SPAWN_DUP2, self._null, number)
+            if self._null_is_low:
+                return (os.POSIX_SPAWN_DUP2, self._null, number)
+            target = os.devnull
         if target == "inherit":
             return (os.POSIX_SPAWN_DUP2, number, number)  # clears close-on-exec, should it be set
         return (os.POSIX_SPAWN_OPEN, number, target, os.O_RDWR | os.O_NOCTTY, 0)
+
+
+def _keep_descriptors_to_ourselves() -> None:
+    """What Python opens closes at an exec. What we were started with does not, and posix_spawn closes nothing."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2:
+            try:
+                os.set_inheritable(int(name), False)
+            except OSError:
+                pass  # the descriptor of the listing itself
 
 
 def _soft_limits(boot_limits: Mapping[str, tuple[int, int]]) -> tuple[SoftLimit, ...]:
