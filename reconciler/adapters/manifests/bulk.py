@@ -18,7 +18,8 @@ from reconciler.model.objects import FileReading, Parse
 from reconciler.model.problems import Problem
 
 COMMAND = (sys.executable, "-m", "reconciler.adapters.parsing")
-HANG_SECONDS = 10.0
+HANG_SECONDS = 10.0  # for one input
+START_SECONDS = 10.0  # for the interpreter and the imports, on a busy machine
 LENGTH = struct.Struct("!I")
 BATCH_FILES = 64
 BATCH_BYTES = 1 << 20
@@ -108,14 +109,16 @@ class _Helper:
     async def parse(self, batch: list[Source], done: Callable[[Source, FileReading], None]) -> list[Source]:
         """Ask for a batch. Returns what is left of it when the helper failed over one of them."""
         at = 0
+        patience_seconds = self._hang_seconds
         try:
             if self._process is None:
                 await self._start()
+                patience_seconds += START_SECONDS
         except OSError:
             self.started = False
             return batch
         try:
-            async with asyncio.timeout(self._hang_seconds) as patience:
+            async with asyncio.timeout(patience_seconds) as patience:
                 self._ask(batch)
                 while at < len(batch):
                     done(batch[at], await self._answer())
@@ -134,10 +137,13 @@ class _Helper:
 
     async def _start(self) -> None:
         ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(
-                self._command, stdin=theirs.fileno(), stdout=theirs.fileno(), env=_environment()
-            )
+        try:
+            with theirs:
+                end = theirs.fileno()
+                self._process = subprocess.Popen(self._command, stdin=end, stdout=end, env=_environment())
+        except OSError:
+            ours.close()
+            raise
         self._reader, self._writer = await asyncio.open_connection(sock=ours)
         self.started = True
 
