@@ -6,6 +6,7 @@ there is one way to start (take over what is there) and one way to stop (leave w
 
 import argparse
 import asyncio
+import gc
 import grp
 import logging
 import os
@@ -52,6 +53,7 @@ log = logging.getLogger("reconciler")
 
 ABOUT = {"version": __version__, "python": platform.python_version(), "wire": wire.VERSION}
 WELCOME_SECONDS = 10.0
+JOURNAL_BYTES = 16 << 20  # at the fastest respawns a checkpoint every few seconds
 REPEAT_SECONDS = 1.0
 
 
@@ -119,6 +121,7 @@ class App:
         await server.start(socket.socket(fileno=self._options.listen_fd))
         self._engine.begin()
         self._link.ready()
+        settle_memory()
         reading = asyncio.create_task(self._read_manifests())
         code = await self._left
         reading.cancel()
@@ -132,16 +135,17 @@ class App:
         state_dir, safe_mode = self._options.state_dir, self._options.safe_mode
         self._clock = clock = BootClock()
         self._store = store = StateFiles(state_dir)
-        self._journal = journal = SegmentJournal(os.path.join(state_dir, "run", "journal"))
+        self._journal = journal = SegmentJournal(os.path.join(state_dir, "run", "journal"), JOURNAL_BYTES)
         self._table = table = LinuxProcessTable(clock, subreaper_pid=os.getppid(), boot_limits=boot_limits)
-        table.attach(self._loop)
         self._sink = sink = PumpSink(os.path.join(state_dir, "run"), self._link.hold, self._link.release)
         scheduling = Scheduling(self._loop.call_soon, self._loop.call_later)
         builder = Builder(Surroundings(base_path=self._options.base_path), state_dir, config.defaults.program)
         loop = Loop(Ports(clock, journal, table, sink), scheduling, builder, secrets.token_hex(4) + "-")
         bulk = Bulk(parse)
         directories = [ManifestDirectory(path, parse, bulk) for path in (*self._options.directories, *config.manifests)]
-        self._intake = Intake(store, self._changed, directories, bulk.parse_all, read=not safe_mode)
+        self._intake = Intake(
+            store, self._changed, directories, bulk.parse_all, lambda key: secrets.token_hex(8), read=not safe_mode
+        )
         conditions = Conditions(
             self._intake,
             journal,
@@ -154,6 +158,7 @@ class App:
         loop.publisher = publisher
         self._programs = Programs(clock, store, builder, loop, publisher)
         self._observer = loop.observer
+        self._loop.add_reader(table.fileno(), loop.after, table.drain)
         settings = Settings(state_dir, __version__, os.getpid(), config.shutdown_timeout, safe_mode=safe_mode)
         self._engine = Engine(settings, clock, scheduling, self._intake, loop, self._programs, publisher, conditions)
 
@@ -225,6 +230,7 @@ class App:
             self._left.set_result(code)
 
     def _leave(self, code: int | None) -> None:
+        self._loop.remove_reader(self._table.fileno())
         self._engine.leave()
         self._sink.disconnect()
         self._table.close()
@@ -284,6 +290,13 @@ def raise_limits() -> dict[str, tuple[int, int]]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     boot = os.environ.pop("RECONCILER_BOOT_NOFILE", f"{soft}:{hard}").split(":")
     return {"nofile": (int(boot[0]), int(boot[1]))}
+
+
+def settle_memory() -> None:
+    """What was imported and built stays: let the garbage collector look at what comes and goes, and less often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

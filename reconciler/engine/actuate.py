@@ -103,6 +103,7 @@ class Actuator:
     def forget(self, controlled: Controlled, ordinal: int) -> None:
         """Drop the memory of an ordinal and let its log streams go; the log files stay."""
         self._observer.record(controlled, Forgotten(controlled.uid, ordinal))
+        controlled.streams_from.pop(ordinal, None)
         for stream in controlled.open_streams.pop(ordinal, ()):
             self._sink.close(stream.id)
 
@@ -122,7 +123,11 @@ class Actuator:
             controlled.open_streams[ordinal] = streams
 
     def _open_streams(self, controlled: Controlled, revision: str, ordinal: int) -> None:
+        template = controlled.templates.get(revision)
+        if controlled.streams_from.get(ordinal) is template is not None:
+            return
         streams = self._builder.streams(controlled, revision, ordinal)
+        controlled.streams_from[ordinal] = template
         known = controlled.open_streams.get(ordinal)
         if known != streams:
             for stream in streams:

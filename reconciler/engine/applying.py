@@ -212,13 +212,9 @@ def hypothesis(
     """Scans and sets as they would be, and the change of sets that is to be committed."""
     change = _set_change(request, accepted, scans, inventories, stored)
     seen = [_with_input(scan, request) if scan.home in request.homes else scan for scan in scans.values()]
-    after_inventories, after_stored = dict(inventories), {name: dict(items) for name, items in stored.items()}
+    after_inventories, after_stored = dict(inventories), stored
     if change is not None:
-        for items in after_stored.values():
-            for key in change.removed:
-                items.pop(key, None)
-        members = after_stored.setdefault(change.applyset, {})
-        members.update({Key(item.kind, item.name): item for item in change.stored})
+        after_stored = carried_over(change, stored)
         after_inventories.update({inventory.applyset: inventory for inventory in change.inventories})
     names = sorted({*after_inventories, *after_stored})
     sets = [set_scan(name, after_inventories.get(name), after_stored.get(name, {})) for name in names]
@@ -277,12 +273,20 @@ def _set_change(
     after = after._replace(members=tuple(key for key in after.members if key not in removed))
     if not changed and not removed and not others and after.members == inventory.members:
         return None
-    gone = tuple(dict.fromkeys([*removed, *(key for key in taken if key not in own and _is_stored(key, stored))]))
-    return SetChange(request.applyset, tuple(changed.values()), gone, (after, *others))
+    return SetChange(request.applyset, tuple(changed.values()), tuple(dict.fromkeys(removed)), (after, *others))
 
 
-def _is_stored(key: Key, stored: Mapping[str, Mapping[Key, Declaration]]) -> bool:
-    return any(key in items for items in stored.values())
+def carried_over(
+    change: SetChange, stored: Mapping[str, Mapping[Key, Declaration]]
+) -> dict[str, dict[Key, Declaration]]:
+    """What the sets hold after a change. An object is stored once, whatever set it was in before."""
+    new = {Key(item.kind, item.name): item for item in change.stored}
+    after = {
+        name: {key: item for key, item in items.items() if key not in new and key not in change.removed}
+        for name, items in stored.items()
+    }
+    after.setdefault(change.applyset, {}).update(new)
+    return after
 
 
 def _refuse_if_too_much(request: Request, pruned: int, members: int) -> None:
@@ -319,7 +323,11 @@ def refuse_if_conflicting(request: Request, changes: Sequence[Change]) -> None:
 
 
 def judged(
-    request: Request, accepted: Mapping[Key, Accepted], changes: Sequence[Change], change: SetChange | None
+    request: Request,
+    accepted: Mapping[Key, Accepted],
+    changes: Sequence[Change],
+    change: SetChange | None,
+    confirmed: Collection[str],
 ) -> Prepared:
     """The answer, object by object: those of the input in its order, then what goes."""
     keys = [*request.declared(), *(key for files in request.watched.values() for key in _by_key(files))]
@@ -327,7 +335,7 @@ def judged(
     results = [_result(key, accepts.get(key), accepted.get(key), request) for key in dict.fromkeys(keys)]
     concerned: list[Accept | Remove] = [accepts[key] for key in dict.fromkeys(keys) if key in accepts]
     for gone in (c for c in changes if isinstance(c, Remove)):
-        if gone.before.home in (request.set_home, *request.homes) or gone.before.home in request.confirmed(changes):
+        if gone.before.home in {request.set_home, *request.homes, *confirmed}:
             concerned.append(gone)
             before = gone.before
             results.append(

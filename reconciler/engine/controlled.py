@@ -36,6 +36,7 @@ class Controlled:
     templates: dict[str, LaunchTemplate] = field(default_factory=dict)  # by revision, of what may be started
     deleted: bool = False
     open_streams: dict[int, tuple[Stream, ...]] = field(default_factory=dict)  # ordinal -> its log streams
+    streams_from: dict[int, LaunchTemplate | None] = field(default_factory=dict)  # the template they were made from
     dirty_ordinals: set[int] = field(default_factory=set)
     dirty: bool = True  # all of it
     settled: bool = False  # what the last full pass said

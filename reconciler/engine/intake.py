@@ -17,6 +17,7 @@ from reconciler.engine.applying import (
     ParseMany,
     Prepared,
     Request,
+    carried_over,
     hypothesis,
     judged,
     read_request,
@@ -208,10 +209,10 @@ class Intake:
 
     def _prepare(self, request: Request) -> Prepared:
         scans, sets, change = hypothesis(request, self.objects, self._scans, self._inventories, self._stored)
-        preferred = request.takers()
-        changes = settle(self.objects, scans, sets, request.confirmed(self._standing), preferred)
+        confirmed = request.confirmed(self._standing)
+        changes = settle(self.objects, scans, sets, confirmed, request.takers())
         refuse_if_conflicting(request, changes)
-        return judged(request, self.objects, changes, change)
+        return judged(request, self.objects, changes, change, confirmed)
 
     async def commit(self, prepared: Prepared) -> Prepared:
         """Carry it out. One commit point: before it nothing, after it everything, whatever happens."""
@@ -226,7 +227,7 @@ class Intake:
             directory = self._directories.get(home)
             if directory is not None:
                 await directory.rescan(settled=True)
-        if request.homes:
+        if request.homes or request.allow_empty:
             async with self._settling:
                 await self._settle(request.confirmed(self._standing), request.takers())
         return prepared
@@ -271,11 +272,7 @@ class Intake:
             await asyncio.to_thread(self._store.commit_incoming, change)
         except StateWriteFailed as error:
             raise ApiError(507, 1, "StateWriteFailed", f"nothing was applied: {error}") from error
-        for key in change.removed:
-            for stored in self._stored.values():
-                stored.pop(key, None)
-        members = self._stored.setdefault(change.applyset, {})
-        members.update({Key(item.kind, item.name): item for item in change.stored})
+        self._stored = carried_over(change, self._stored)
         self._inventories.update({inventory.applyset: inventory for inventory in change.inventories})
         for problem in await asyncio.to_thread(self._replay):
             log.warning("%s", problem)

@@ -51,6 +51,7 @@ class Loop:
         self.programs: dict[str, Controlled] = {}
         self._queue: dict[Controlled, None] = {}  # an ordered set
         self._scheduled = False
+        self._observing = False
         self.held = True  # nothing is decided before everything that runs is known
         self.passes = 0
         self._checkpoint_at = 0.0  # not before: a disk that refuses is not asked at every pass
@@ -77,11 +78,21 @@ class Loop:
             self.mark(controlled)
 
     def _schedule(self) -> None:
-        if not self._scheduled and not self.held and self._queue:
+        if self._queue and not (self._scheduled or self._observing or self.held):
             self._scheduled = True
             self._scheduling.soon(self._pass)
 
     # --- a pass -------------------------------------------------------------------------------------------------------
+
+    def after(self, observe: Callable[[], object]) -> None:
+        """Let things be observed, and look at what they made dirty in the same turn: another one would be felt."""
+        self._observing = True
+        try:
+            observe()
+        finally:
+            self._observing = False
+        if self._queue and not self.held:
+            self._pass()
 
     def _pass(self) -> None:
         self._scheduled = False
