@@ -128,6 +128,9 @@ class Programs:
 
     def _control(self, accepted: Accepted, ledger: Ledger, overrides: Overrides) -> Controlled:
         built = self._builder.build(accepted, overrides)
+        if built.template is None and ledger.memory.progress_revision:
+            # Content that is missing now was part of the revision: nothing is stopped for one that cannot start.
+            built.revision = ledger.memory.progress_revision
         desired = self.desired(accepted, built, overrides, (), self.phase)
         controlled = Controlled(accepted, built, desired, ledger, overrides)
         self.by_name[accepted.name] = controlled
@@ -143,7 +146,15 @@ class Programs:
         self._loop.actuator.refresh_streams(controlled)
         self._announce(controlled, effect_of(before, controlled.desired, controlled.ledger.observed, edit))
         self._remember_revision(controlled)
+        self._end_answered_wishes(controlled)
         self._loop.mark(controlled)
+
+    def _end_answered_wishes(self, controlled: Controlled) -> None:
+        """An edit of the written count ends a count that was overridden."""
+        left = controlled.overrides.in_force(self._clock.wall(), controlled.built.spec.replicas)
+        if left != controlled.overrides:
+            self._store.write_override(controlled.accepted.key, left.as_document())
+            controlled.overrides = left
 
     def _remove(self, before: Accepted) -> None:
         self._successors.pop(before.name, None)
@@ -226,8 +237,11 @@ class Programs:
 
     def reread(self, controlled: Controlled) -> None:
         """Files or links that the spec reads have changed: the revision may have, too."""
-        before, digests = controlled.desired, controlled.built.digests
+        before, old = controlled.desired, controlled.built
+        digests = old.digests
         controlled.built = self._builder.build(controlled.accepted, controlled.overrides)
+        if controlled.built.template is None:
+            controlled.built.revision, controlled.built.template = old.revision, old.template
         self.refresh(controlled)
         edit = self.edit(controlled.accepted, controlled.accepted, digests, controlled.built.digests)
         self._announce(controlled, effect_of(before, controlled.desired, controlled.ledger.observed, edit))
