@@ -214,7 +214,8 @@ def hypothesis(
     seen = [_with_input(scan, request) if scan.home in request.homes else scan for scan in scans.values()]
     after_inventories, after_stored = dict(inventories), stored
     if change is not None:
-        after_stored = carried_over(change, stored)
+        # Unless it takes over, it stands beside what it is in conflict with, for the decision to see.
+        after_stored = carried_over(change, stored, moving=request.take_over)
         after_inventories.update({inventory.applyset: inventory for inventory in change.inventories})
     names = sorted({*after_inventories, *after_stored})
     sets = [set_scan(name, after_inventories.get(name), after_stored.get(name, {})) for name in names]
@@ -242,49 +243,47 @@ def _set_change(
     stored: Mapping[str, Mapping[Key, Declaration]],
 ) -> SetChange | None:
     """What the sets are to become; None when they stay as they are."""
-    declared = request.declared()
     inventory = inventories.get(request.applyset, Inventory(request.applyset, ()))
     own = stored.get(request.applyset, {})
     members = dict.fromkeys((*inventory.members, *own))
-    owners = {key: accepted[key].home for key in declared if key in accepted}
-    # What another home owns is either the same, and nothing is to be done, or a conflict, and nothing is done. Both
-    # are for the decision to say: the input is put beside, unless it is the same.
+    declared = request.declared()
+    pruned = [key for key in members if key not in declared] if request.prune else []
+    _refuse_if_too_much(request, len(pruned), len(members))
+    homes = {*scans, *(APPLYSET + name for name in inventories)}
     new = {
         key: item
         for key, item in declared.items()
-        if owners.get(key, request.set_home) == request.set_home
-        or request.take_over
-        or owners[key] not in {*scans, *(APPLYSET + name for name in inventories)}
-        or accepted[key].canonical != item.canonical
+        if request.take_over or not _is_the_same_elsewhere(item, accepted.get(key), homes - {request.set_home})
     }
-    pruned = [key for key in members if key not in declared] if request.prune else []
-    _refuse_if_too_much(request, len(pruned), len(members))
-    kept = tuple(key for key in members if key not in pruned)
-    moved = [key for home, files in request.watched.items() for key in _by_key(files) if request.take_over]
-    after = Inventory(request.applyset, tuple(dict.fromkeys((*kept, *new))), tuple(request.readings))
-    changed = {key: item for key, item in new.items() if own.get(key) != item}
-    removed = [*pruned, *(key for key in moved if any(key in items for items in stored.values()))]
-    taken = {key for key in new if request.take_over}
+    # What a watched directory takes over leaves the set that it was stored in.
+    taken = {key for files in request.watched.values() for key in _by_key(files)} if request.take_over else set()
+    gone = {*pruned, *(key for key in taken if any(key in items for items in stored.values()))}
+    left = gone | new.keys() if request.take_over else gone
     others = [
-        other._replace(members=tuple(key for key in other.members if key not in taken and key not in removed))
+        other._replace(members=tuple(key for key in other.members if key not in left))
         for name, other in inventories.items()
-        if name != request.applyset and (taken | set(removed)) & set(other.members)
+        if name != request.applyset and left & set(other.members)
     ]
-    after = after._replace(members=tuple(key for key in after.members if key not in removed))
-    if not changed and not removed and not others and after.members == inventory.members:
+    changed = tuple(item for key, item in new.items() if own.get(key) != item)
+    after = tuple(key for key in dict.fromkeys((*members, *new)) if key not in gone)
+    if not changed and not gone and not others and after == inventory.members:
         return None
-    return SetChange(request.applyset, tuple(changed.values()), tuple(dict.fromkeys(removed)), (after, *others))
+    inventory = Inventory(request.applyset, after, tuple(request.readings))
+    return SetChange(request.applyset, changed, tuple(sorted(gone)), (inventory, *others))
+
+
+def _is_the_same_elsewhere(item: Declaration, owned: Accepted | None, other_homes: Collection[str]) -> bool:
+    """Whether another home has it already, just so: nothing is stored then. Another spec is refused by the decision."""
+    return owned is not None and owned.home in other_homes and owned.canonical == item.canonical
 
 
 def carried_over(
-    change: SetChange, stored: Mapping[str, Mapping[Key, Declaration]]
+    change: SetChange, stored: Mapping[str, Mapping[Key, Declaration]], *, moving: bool = True
 ) -> dict[str, dict[Key, Declaration]]:
-    """What the sets hold after a change. An object is stored once, whatever set it was in before."""
+    """What the sets hold after a change. An object is stored once, whatever set it was in before (`moving`)."""
     new = {Key(item.kind, item.name): item for item in change.stored}
-    after = {
-        name: {key: item for key, item in items.items() if key not in new and key not in change.removed}
-        for name, items in stored.items()
-    }
+    gone = {*change.removed, *(new if moving else ())}
+    after = {name: {key: item for key, item in items.items() if key not in gone} for name, items in stored.items()}
     after.setdefault(change.applyset, {}).update(new)
     return after
 
