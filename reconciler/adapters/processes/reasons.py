@@ -26,7 +26,7 @@ _READ, _EXECUTE = 4, 1
 class Powers(NamedTuple):
     """What the controller itself may do."""
 
-    uid: int
+    own: Credentials
     set_user: bool  # CAP_SETUID and CAP_SETGID
     raise_limits: bool  # CAP_SYS_RESOURCE
     raise_priority: bool  # CAP_SYS_NICE
@@ -37,7 +37,7 @@ def own_powers() -> Powers:
     with open("/proc/self/status", encoding="ascii", errors="replace") as file:
         bits = next((int(line.split()[1], 16) for line in file if line.startswith("CapEff:")), 0)
     return Powers(
-        uid=os.geteuid(),
+        own=Credentials(os.geteuid(), os.getegid(), tuple(os.getgroups())),
         set_user=bool(bits >> 6 & bits >> 7 & 1),
         raise_limits=bool(bits >> 24 & 1),
         raise_priority=bool(bits >> 23 & 1),
@@ -128,14 +128,14 @@ def _missing(name: str, path: str) -> str:
 def refusal(launch: Launch, powers: Powers, own_nice: int) -> str | None:
     """Why the exec shim would fail, or None. Runs in the working directory."""
     credentials = launch.credentials
-    if credentials is not None and not powers.set_user and credentials.uid != powers.uid:
-        return f"user: cannot become uid {credentials.uid}: not started as root"
+    if credentials is not None and not powers.set_user:
+        return f"user: cannot become uid {credentials.uid}, gid {credentials.gid}: not started as root"
     if launch.nice < own_nice and launch.nice and not powers.raise_priority and launch.nice < _best_nice():
         return f"nice {launch.nice}: Permission denied"
     return (
         _limits_refusal(launch, powers)
         or _oom_refusal(launch, powers)
-        or _file_refusal(launch, credentials or Credentials(powers.uid, os.getegid(), tuple(os.getgroups())))
+        or _file_refusal(launch, credentials or powers.own)
     )
 
 

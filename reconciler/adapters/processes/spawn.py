@@ -9,9 +9,10 @@ import os
 import resource
 import signal
 from collections.abc import Mapping
+from dataclasses import replace
 
 from reconciler.adapters.processes import procfs, reasons, shim
-from reconciler.model.launch import Launch
+from reconciler.model.launch import Credentials, Launch
 from reconciler.ports import SpawnFailed
 
 # Python ignores SIGPIPE and SIGXFSZ, whoever started us may ignore SIGHUP or SIGINT, and an ignored signal stays so
@@ -34,11 +35,9 @@ class Spawner:
         self._umask = os.umask(0o022)
         os.umask(self._umask)
         self._soft_limits = _soft_limits(boot_limits)
-        lowest = min(
-            (theirs[0] for number, theirs, _ in self._soft_limits if number == resource.RLIMIT_NOFILE), default=-1
-        )
+        numbers = [theirs[0] for number, theirs, _ in self._soft_limits if number == resource.RLIMIT_NOFILE]
         # The C library takes no descriptor above the soft limit, and that one is lowered around the spawn.
-        self._null_is_low = lowest == -1 or self._null < lowest
+        self._null_is_low = not numbers or not 0 <= numbers[0] <= self._null
         self._marked = marked
         self._powers = reasons.own_powers()
         self._resolved: dict[tuple[str, str], tuple[str, float]] = {}  # (name, PATH) -> file, until when
@@ -69,6 +68,8 @@ class Spawner:
 
     def _start(self, launch: Launch, env: dict[str, str], mark: int, now: float) -> int:
         argv = launch.argv
+        if launch.credentials is not None and same_user(launch.credentials, self._powers.own):
+            launch = replace(launch, credentials=None)  # nothing to change, and only root could
         if shim.is_needed(launch):
             refusal = reasons.refusal(launch, self._powers, self._nice)
             if refusal is not None:
@@ -141,6 +142,11 @@ class Spawner:
         if target == "inherit":
             return (os.POSIX_SPAWN_DUP2, number, number)  # clears close-on-exec, should it be set
         return (os.POSIX_SPAWN_OPEN, number, target, os.O_RDWR | os.O_NOCTTY, 0)
+
+
+def same_user(one: Credentials, other: Credentials) -> bool:
+    """Whether these ids give the same rights. The group may stand among the supplementary ones or not."""
+    return one[:2] == other[:2] and {one.gid, *one.groups} == {other.gid, *other.groups}
 
 
 def _keep_descriptors_to_ourselves() -> None:

@@ -25,6 +25,7 @@ _UNBORN_INTERVAL_SECONDS = 0.01
 _UNBORN_LIMIT = 256
 _FIRST_PID_OF_A_ROUND = 300  # the kernel keeps the ones below for the time after boot
 
+_PURSUIT_LOOKS = 16
 _KILL_ROUNDS = 60
 _KILL_SECONDS = 0.02  # the loop has other things to do
 _FREEZE_AFTER_ROUNDS = 3
@@ -68,8 +69,10 @@ class Trees:
 
     def members(self, process: ProcessId, mark: int) -> list[ProcessId]:
         """What lives of this tree beside its main process."""
-        # The known ones first, then a look: what a known one forked before it was seen dead is there to be seen.
-        return self._living(process, mark) or self._seek(process, mark)
+        # The known ones first, then a look: what they started before they were seen dead is there to be seen. Should
+        # they all end meanwhile, only the next look is sure to know whether they left somebody.
+        known = self._living(process, mark)
+        return self._seek(process, mark) or known
 
     def kill(self, process: ProcessId, mark: int) -> None:
         """KILL all members, and those that they start meanwhile. Bounded: a tree that outruns us is killed again later.
@@ -81,7 +84,7 @@ class Trees:
         frozen: list[ProcessId] = []
         until = self._clock.now() + _KILL_SECONDS
         for attempt in range(_KILL_ROUNDS):
-            fresh = [member for member in self._seek(process, mark) if member not in hit]
+            fresh = self._seek(process, mark, but=hit)
             if not fresh or self._clock.now() > until:
                 break
             freeze = attempt >= _FREEZE_AFTER_ROUNDS
@@ -98,24 +101,29 @@ class Trees:
         self._kin.pop(mark, None)
         self._sessions.pop(process.pid, None)
 
-    def look(self, *, thorough: bool = True) -> None:
-        """Learn of all processes that appeared since the last look; not `thorough`: of late ones a moment later."""
+    def look(self, *, thorough: bool = True) -> bool:
+        """Learn of all processes that appeared since the last look; not `thorough`: of late ones a moment later.
+
+        True when some had ended already: they may have started others, which are too young for this look.
+        """
         now = self._clock.now()
         newest = self._newest_pid()
         if self._unborn and (thorough or now >= self._unborn_at):
             self._unborn_at = now + _UNBORN_INTERVAL_SECONDS
             for pid in self._still_unborn(now):
                 self._meet(pid, now)
+        missed = False
         window = self._window(newest, now)
         if window is None:
-            self._meet_all(newest, now)
+            missed = self._meet_all(newest, now)
         else:
             mains, started = self._mains, self._started
             for pid in window:
-                if pid not in mains and pid not in started:
-                    self._meet(pid, now)
+                if pid not in mains and pid not in started and not self._meet(pid, now):
+                    missed = True
         self._started.clear()
         self._newest, self._looked_at = newest, now
+        return missed
 
     # ---- who is there ----
 
@@ -128,10 +136,16 @@ class Trees:
         found.pop(process.pid, None)
         return [ProcessId(pid, start) for pid, start in found.items() if _lives(pid, start)]
 
-    def _seek(self, process: ProcessId, mark: int) -> list[ProcessId]:
-        # What is not to be seen yet has a parent that was: where none was seen, there is no late one to wait for.
-        self.look(thorough=mark in self._kin or process.pid in self._sessions)
-        return self._living(process, mark)
+    def _seek(self, process: ProcessId, mark: int, but: Container[ProcessId] = ()) -> list[ProcessId]:
+        """Look for members other than these. A tree may run ahead of us, each member gone before it is met."""
+        found: list[ProcessId] = []
+        for _ in range(_PURSUIT_LOOKS):
+            # What is not to be seen yet has a parent that was: where none was seen, there is no late one to wait for.
+            missed = self.look(thorough=mark in self._kin or process.pid in self._sessions)
+            found = [member for member in self._living(process, mark) if member not in but]
+            if found or not missed:
+                break
+        return found
 
     def _session(self, process: ProcessId) -> dict[int, int]:
         mates = self._sessions.get(process.pid)
@@ -167,42 +181,46 @@ class Trees:
         wrapped = [*range(before + 1, self._pid_max), *range(_FIRST_PID_OF_A_ROUND, newest + 1)]
         return wrapped if len(wrapped) <= _WIDEST_WINDOW and self._started <= set(wrapped) else None
 
-    def _meet_all(self, newest: int, now: float) -> None:
+    def _meet_all(self, newest: int, now: float) -> bool:
         present = procfs.pids()
+        missed = False
         for pid in present:
-            if pid not in self._mains:
-                self._meet(pid, now)
+            if pid not in self._mains and not self._meet(pid, now):
+                missed = True
         for pid in set(range(max(newest - 64, 1), newest + 1)) - set(present):
             self._unborn[pid] = now + _UNBORN_SECONDS
         for tree in (*self._kin.values(), *self._sessions.values()):
             _prune(tree)
         self._kin = {mark: tree for mark, tree in self._kin.items() if tree}
         self._sessions = {pid: tree for pid, tree in self._sessions.items() if tree}
+        return missed
 
     def _still_unborn(self, now: float) -> list[int]:
         waiting = [pid for pid, until in self._unborn.items() if until > now]
         self._unborn = {pid: self._unborn[pid] for pid in waiting[-_UNBORN_LIMIT:]}
         return list(self._unborn)
 
-    def _meet(self, pid: int, now: float) -> None:
-        """Ask a process for its birthmark, and write it down as a member of that tree."""
+    def _meet(self, pid: int, now: float) -> bool:
+        """Ask a process for its birthmark, and write it down as a member of that tree. False when there is none."""
         mark = procfs.birthmark_of(pid)
         if mark is None:
             self._unborn.setdefault(pid, now + _UNBORN_SECONDS)
-            return
+            return False
         self._unborn.pop(pid, None)
         if not mark and not self._marked:
             spawn_id = procfs.spawn_id_of(pid)
             mark = procfs.birthmark(spawn_id) if spawn_id else 0
         leader = 0 if mark else self._leader_of(pid)
         if not (mark or leader) or pid in self._mains or not procfs.is_process(pid):
-            return
+            return True
         stat = procfs.read_stat(pid)
-        if stat is not None and stat.alive:
-            tree = self._kin.setdefault(mark, {}) if mark else self._sessions.setdefault(leader, {})
-            tree[pid] = stat.start_ticks
-            if len(tree) % _PRUNE_AT == 0:
-                _prune(tree)
+        if stat is None or not stat.alive:
+            return False
+        tree = self._kin.setdefault(mark, {}) if mark else self._sessions.setdefault(leader, {})
+        tree[pid] = stat.start_ticks
+        if len(tree) % _PRUNE_AT == 0:
+            _prune(tree)
+        return True
 
     def _leader_of(self, pid: int) -> int:
         """The main process in whose session this one is, or 0."""
