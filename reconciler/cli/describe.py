@@ -12,7 +12,7 @@ from reconciler.cli.exits import DONE, NOT_FOUND
 from reconciler.cli.output import note, say
 from reconciler.cli.session import REPLICA_TARGET, Session, Target, not_found, pass_session, with_nearest
 from reconciler.cli.tables import Table
-from reconciler.cli.text import age_of, exit_text, now, paint, plain, time_of_day
+from reconciler.cli.text import age_of, exit_text, is_terminal, now, paint, plain, time_of_day
 from reconciler.client import ApiFailure, Client, ClientError
 
 Json = dict[str, Any]
@@ -123,7 +123,9 @@ def _conditions(thing: Json, at: float) -> None:
 
 
 def _wrapped(rows: list[list[str]]) -> list[list[str]]:
-    """The message in lines of its own: `describe` is where it is read in full."""
+    """The message in lines of its own on a terminal: `describe` is where it is read in full."""
+    if not is_terminal(sys.stdout):
+        return rows
     import shutil
     import textwrap
 

@@ -123,7 +123,7 @@ class Live:
         problems = list(answer.get("problems") or ())
         for problem in problems:
             if problem not in self._problems:
-                self._screen.print(problem_text(problem))
+                self._screen.print(problem_text(problem, sys.stdout))
         for problem in self._problems:
             if problem not in problems:
                 where = plain(f"{problem.get('file')}:{problem.get('line')}")

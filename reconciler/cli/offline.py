@@ -55,9 +55,7 @@ def _lock(state_dir: str) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(lock)
-        raise Failure(
-            f"a keeper runs on {state_dir} but its controller cannot be reached; nothing was stored"
-        ) from None
+        raise Failure(f"a keeper runs on {state_dir}, but cannot be reached; nothing was stored", CONFLICT) from None
     return lock
 
 

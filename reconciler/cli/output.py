@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TextIO
 
 from reconciler.cli.text import paint, plain
 
@@ -34,13 +34,13 @@ def error(text: str) -> None:
     note(paint("error:", "red", sys.stderr) + " " + plain(text, keep="\n"))
 
 
-def problem_text(problem: Mapping[str, Any]) -> str:
+def problem_text(problem: Mapping[str, Any], stream: TextIO | None = None) -> str:
     """`file:line:column: error: field: message (hint)`, which editors can jump to."""
     place = str(problem.get("file") or "-")
     if problem.get("line"):
         place += f":{problem['line']}:{problem.get('column') or 1}"
     severity = str(problem.get("severity") or "error")
-    severity = paint(severity, "yellow" if severity == "warning" else "red", sys.stderr)
+    severity = paint(severity, "yellow" if severity == "warning" else "red", stream or sys.stderr)
     field = f"{problem['field']}: " if problem.get("field") else ""
     advice = f" ({problem['hint']})" if problem.get("hint") else ""
     return f"{plain(place)}: {severity}: " + plain(f"{field}{problem.get('message', '')}{advice}")

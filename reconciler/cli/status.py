@@ -1,5 +1,6 @@
 """`status`: what one types first. How things are, what is wrong, and why; the exit code says it too."""
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ from reconciler.cli.exits import DONE, FAILED
 from reconciler.cli.output import problem_text, say
 from reconciler.cli.session import PROGRAM_TARGET, Session, Target, not_found, pass_session
 from reconciler.cli.tables import Table
-from reconciler.cli.text import age, age_of, counted, now, paint, plain
+from reconciler.cli.text import age, age_of, counted, now, paint, plain, wrapped
 
 Json = dict[str, Any]
 
@@ -48,10 +49,10 @@ def status(session: Session, name: Target | None, daemon: bool) -> int:
     findings = [finding for thing in things for finding in summary.findings(thing)]
     wrong = [finding for finding in findings if not finding.is_remark]
     errors = [problem for problem in problems if problem.get("severity") != "warning"]
-    _section("Wrong", [*_source_lines(sources), *map(problem_text, errors), *_finding_lines(wrong)])
+    _section("Wrong", [*_source_lines(sources), *_problem_lines(errors), *_finding_lines(wrong)])
     warnings = [problem for problem in problems if problem.get("severity") == "warning"]
     remarks = [finding for finding in findings if finding.is_remark]
-    _section("To know", [*map(problem_text, warnings), *_finding_lines(remarks)])
+    _section("To know", [*_problem_lines(warnings), *_finding_lines(remarks)])
     return FAILED if wrong or errors or sources else DONE
 
 
@@ -94,18 +95,26 @@ def _section(title: str, lines: list[str]) -> None:
     if lines:
         say("\n" + paint(f"{title}:", "bold"))
         for line in lines:
-            say(f"  {line}")
+            say(line)
 
 
 def _source_lines(sources: list[Json]) -> Iterator[str]:
     for source in sources:
-        yield plain(f"{source.get('home', '?')}: {source.get('message') or 'is suspect; nothing of it is stopped'}")
+        message = source.get("message") or "is suspect; nothing of it is stopped"
+        yield wrapped(plain(f"{source.get('home', '?')}: {message}"))
+
+
+def _problem_lines(problems: list[Json]) -> Iterator[str]:
+    for problem in problems:
+        yield f"  {problem_text(problem, sys.stdout)}"  # in one line: editors jump to its place
 
 
 def _finding_lines(findings: list[summary.Finding]) -> Iterator[str]:
     for finding in findings:
         colour = "yellow" if finding.is_remark else "red"
-        yield f"{plain(finding.subject)} {paint(finding.type, colour)}: {finding.text}"
+        subject = plain(finding.subject)
+        text = wrapped(f"{subject} {finding.type}: {finding.text}")
+        yield text.replace(f"{subject} {finding.type}:", f"{subject} {paint(finding.type, colour)}:", 1)
 
 
 def _daemon(daemon: Json) -> int:

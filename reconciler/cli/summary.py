@@ -247,5 +247,4 @@ def _wanted(thing: Json) -> int:
 
 
 def _because(condition: Json) -> str:
-    reason, message = str(condition.get("reason") or ""), str(condition.get("message") or "")
-    return plain(f"{reason}: {message}" if reason and message else reason or message or "no reason given")
+    return plain(str(condition.get("message") or condition.get("reason") or "no reason given"))

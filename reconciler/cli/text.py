@@ -89,6 +89,17 @@ def plain(text: str, *, keep: str = "") -> str:
     )
 
 
+def wrapped(text: str, indent: str = "  ") -> str:
+    """Indented, and on a terminal broken at its edge with the rest further in."""
+    if not is_terminal(sys.stdout):
+        return indent + text
+    import shutil
+    import textwrap
+
+    width = max(40, shutil.get_terminal_size().columns)
+    return textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent + "    ")
+
+
 def is_terminal(stream: TextIO) -> bool:
     """Whether a person looks at it."""
     try:

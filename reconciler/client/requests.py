@@ -93,8 +93,11 @@ class Client:
         with self._translated():
             wire, answer = self._ask("GET", path, query)
             with wire:
-                wire.deadline.extend_to(None)
-                yield from answer.pieces()
+                wire.deadline.extend_to(None if follow else monotonic() + self._timeout_seconds)
+                for piece in answer.pieces():
+                    yield piece
+                    if not follow:  # a log may be long, but it may not come to a halt
+                        wire.deadline.extend_to(monotonic() + self._timeout_seconds)
 
     def version(self) -> Json:
         """The controller's version, which may be older than ours: it is replaced later than our files are."""

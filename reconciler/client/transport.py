@@ -87,10 +87,15 @@ class Wire:
 
     def answer(self) -> "Answer":
         """Read the head of the answer."""
-        version, _, rest = self.line().partition(b" ")
-        status = rest[:3]
-        if not version.startswith(b"HTTP/1.") or not status.isdigit():
-            raise BadAnswer(repr(bytes(version[:80]).decode(errors="replace")))
+        try:
+            first = self.line()
+        except Disconnected:
+            if self._received[:5] == b"HTTP/"[: len(self._received)]:
+                raise
+            first = bytes(self._received)  # not even the beginning of an answer
+        status = first[9:12]
+        if not first.startswith(b"HTTP/1.") or not status.isdigit():
+            raise BadAnswer(repr(first[:80].decode(errors="replace")))
         headers: dict[bytes, bytes] = {}
         for _ in range(_HEADER_LINES):
             line = self.line()
