@@ -76,13 +76,14 @@ def _stat_fields(pid: int, count: int) -> list[bytes] | None:
     return line[line.rindex(b")") + 2 :].split(None, count)
 
 
-def is_process(pid: int) -> bool:
-    """Whether this is a process and not one of the threads of another, which the kernel numbers alike."""
+def is_thread(pid: int) -> bool:
+    """Whether this is one of the threads of a process: the kernel numbers them alike."""
     try:
         os.close(os.pidfd_open(pid))
     except OSError as error:
-        return error.errno in (errno.EMFILE, errno.ENFILE)  # no descriptor to ask with: better one thread too many
-    return True
+        # Gone, or no descriptor to ask with: better one thread too many than a process too few.
+        return error.errno not in (errno.ESRCH, errno.EMFILE, errno.ENFILE)
+    return False
 
 
 def birthmark(spawn_id: str) -> int:

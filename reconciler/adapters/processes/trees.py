@@ -141,11 +141,15 @@ class Trees:
         found: list[ProcessId] = []
         for _ in range(_PURSUIT_LOOKS):
             # What is not to be seen yet has a parent that was: where none was seen, there is no late one to wait for.
-            missed = self.look(thorough=mark in self._kin or process.pid in self._sessions)
+            before = self._count(process, mark)
+            missed = self.look(thorough=before > 0)
             found = [member for member in self._living(process, mark) if member not in but]
-            if found or not missed:
-                break
+            if found or not (missed or self._count(process, mark) > before):
+                break  # met, or there was nobody to meet: not one that was met and is gone
         return found
+
+    def _count(self, process: ProcessId, mark: int) -> int:
+        return len(self._kin.get(mark, ())) + len(self._sessions.get(process.pid, ()))
 
     def _session(self, process: ProcessId) -> dict[int, int]:
         mates = self._sessions.get(process.pid)
@@ -211,7 +215,7 @@ class Trees:
             spawn_id = procfs.spawn_id_of(pid)
             mark = procfs.birthmark(spawn_id) if spawn_id else 0
         leader = 0 if mark else self._leader_of(pid)
-        if not (mark or leader) or pid in self._mains or not procfs.is_process(pid):
+        if not (mark or leader) or pid in self._mains or procfs.is_thread(pid):
             return True
         stat = procfs.read_stat(pid)
         if stat is None or not stat.alive:
