@@ -107,9 +107,10 @@ def snapshot(path: str) -> tuple[Place, Place]:
 class Cursor:
     """Reads on from a place. At the end there may be more later: it finds the successor of the file it is in."""
 
-    def __init__(self, path: str, place: Place) -> None:
+    def __init__(self, path: str, place: Place, end: Place | None = None) -> None:
         self._path = path
         self._number, self._offset = place
+        self._end = end  # read no further; None: to wherever the log grows
         self._file: SegmentFile | None = None
 
     @property
@@ -123,14 +124,16 @@ class Cursor:
             file = self._file or self._open()
             if file is None:
                 return b""
-            data = file.read_at(self._offset, count)
+            if (allowed := self._allowed(count)) <= 0:
+                return b""
+            data = file.read_at(self._offset, allowed)
             if not data and self._is_current(file):
                 if file.length() >= self._offset:
                     return b""
                 self._offset = 0  # somebody truncated it
                 continue
             # It is closed: what was written between our look at its end and its closing is found by a second look.
-            data = data or file.read_at(self._offset, count)
+            data = data or file.read_at(self._offset, allowed)
             if data:
                 self._offset += len(data)
                 return data
@@ -141,6 +144,12 @@ class Cursor:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+    def _allowed(self, count: int) -> int:
+        """How much may be read here."""
+        if self._end is None or self._number < self._end.number:
+            return count
+        return min(count, self._end.offset - self._offset) if self._number == self._end.number else 0
 
     def _open(self) -> SegmentFile | None:
         file = self._file = open_segment(self._path, self._number)

@@ -24,13 +24,12 @@ class LogFile(NamedTuple):
 
 
 class Printer:
-    """One log as its reader sees it: whole lines, decorated as wanted."""
+    """One log as its reader sees it: whole lines, decorated as wanted. `end` None: it is followed."""
 
     def __init__(self, file: LogFile, start: Place, end: Place | None, options: LogOptions) -> None:
         self._prefix = f"[{file.label}] ".encode() if options.prefix else b""
         self._times = Times(file.path) if options.timestamps else None
-        self._cursor = Cursor(file.path, start)
-        self._end = end  # None: it is followed
+        self._cursor = Cursor(file.path, start, end)
         self._partial = b""  # a line whose end has not come yet
         self._partial_at = start
         self._skipping = False  # the rest of a line that was cut
@@ -39,7 +38,7 @@ class Printer:
         """The next lines, some 64 KiB of them; b"" when there are none now."""
         if self._times is not None:
             self._times.refresh()
-        while data := self._cursor.read(self._allowed()):
+        while data := self._cursor.read(BLOCK_BYTES):
             number, offset = self._cursor.place
             if lines := self._lines(Place(number, offset - len(data)), data):
                 return lines
@@ -54,13 +53,6 @@ class Printer:
         self._cursor.close()
         if self._times is not None:
             self._times.close()
-
-    def _allowed(self) -> int:
-        """How much may be read before the end that was set."""
-        number, offset = self._cursor.place
-        if self._end is None or number < self._end.number:
-            return BLOCK_BYTES
-        return min(BLOCK_BYTES, self._end.offset - offset) if number == self._end.number else 0
 
     def _lines(self, at: Place, data: bytes) -> bytes:
         """What of `data`, which stands at `at`, can be shown by now."""
@@ -123,7 +115,7 @@ async def read_logs(
     follow = options.follow and options.previous is None
     printers: dict[str, Printer] = {}
     try:
-        for file in files():
+        for file in tuple(files()):
             printer = printers[file.path] = await asyncio.to_thread(_begun, file, options, follow)
             while not stop.is_set() and (chunk := await asyncio.to_thread(printer.chunk)):
                 yield chunk

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from reconciler import segments
 from reconciler.adapters.logfiles.cursor import BLOCK_BYTES, Place, SegmentFile, open_segment, snapshot
-from reconciler.adapters.logfiles.indexes import records
+from reconciler.adapters.logfiles.indexes import Record, records
 
 
 class LogOptions(NamedTuple):
@@ -58,22 +58,27 @@ def since_start(path: str, span: Span, since: float) -> Place:
     """The first place whose bytes came at `since` or later, within a second. Without index a segment counts whole."""
     start = span.end
     for number in _newest_first(span):
-        indexed = False
-        for record in records(path, number):
-            if record.run is not None:
-                continue
-            if record.wall + segments.INDEX_SECONDS > since:
-                start = Place(number, record.offset if indexed else 0)
-                break
-            indexed = True
-        if indexed:  # something in here is older, and so is all that lies before
-            break
-        if start.number > number:  # no index tells
+        older, recent = _around(path, number, since)
+        if recent is not None:
+            start = Place(number, recent.offset if older else 0)
+        elif not older:  # no index tells
             size, changed = _size_and_change(path, number)
-            if size and changed < since:
-                break
-            start = Place(number, 0)
+            older = bool(size) and changed < since
+            if size and not older:
+                start = Place(number, 0)
+        if older:  # and so is all that lies before
+            break
     return start
+
+
+def _around(path: str, number: int, since: float) -> tuple[bool, Record | None]:
+    """Whether a segment begins before that moment, and the first record of it that is not before it."""
+    older = False
+    for record in records(path, number):
+        if record.run is None and record.wall + segments.INDEX_SECONDS > since:
+            return older, record
+        older = older or record.run is None
+    return older, None
 
 
 def tail_start(path: str, span: Span, lines: int) -> Place:
@@ -83,9 +88,11 @@ def tail_start(path: str, span: Span, lines: int) -> Place:
     missing = 0  # line ends yet to be found, going back; 0: we have not come to a byte yet
     for number in _newest_first(span):
         file = open_segment(path, number)
-        if file is None or file.number != number:  # removed since: so the oldest that there is comes after it
-            break
+        if file is None:  # the open file is not there yet
+            continue
         with file:
+            if file.number != number:  # it was removed, and what is there comes after it
+                break
             low = span.start.offset if number == span.start.number else 0
             high = span.end.offset if number == span.end.number else file.length()
             if not missing and high > low:
