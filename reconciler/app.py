@@ -174,8 +174,8 @@ class App:
             self._store.load_leaving().values(),
             overrides,
             ledgers,
-            same_boot=not self._journal.boot_changed,
         )
+        self._programs.adopt(same_boot=not self._journal.boot_changed)
         if self._journal.damage:
             log.warning("the journal was damaged: %s", self._journal.damage)
 

@@ -23,6 +23,7 @@ from reconciler.engine.programs import KIND, Programs
 from reconciler.engine.publish import Message, Publisher
 from reconciler.engine.wishes import VERBS, Asked, after_verb
 from reconciler.model.identity import Key
+from reconciler.model.objects import StateWriteFailed
 from reconciler.model.problems import ApiError
 from reconciler.ports import Clock, Scheduling
 
@@ -197,7 +198,10 @@ class Engine:
         asked = Asked(by, self._clock.wall())
         answer = after_verb(controlled.overrides, verb, body, controlled.built.spec.replicas, asked)
         if not dry_run and answer.verb != "unchanged":
-            self._programs.wish(controlled, answer.overrides)
+            try:
+                self._programs.wish(controlled, answer.overrides)
+            except (OSError, StateWriteFailed) as error:
+                raise ApiError(507, 1, "StateWriteFailed", f"nothing was changed: {error}") from error
             if verb == "reset":
                 self._programs.forgive(controlled)
             text = f"{answer.verb} by {by or 'an operator'}" + (f": {answer.message}" if answer.message else "")

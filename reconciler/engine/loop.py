@@ -64,6 +64,8 @@ class Loop:
 
     def mark(self, controlled: Controlled, ordinal: int | None = None) -> None:
         """Something happened to this replica (None: to the Program): look at it soon."""
+        if self.programs.get(controlled.name) is not controlled:
+            return  # a timer that outlived its Program; a namesake is none of its business
         if ordinal is None:
             controlled.dirty = True
         else:

@@ -7,11 +7,20 @@ folded before the process is reaped: killed at any line, the next controller lea
 from collections.abc import Callable, Iterable
 
 from reconciler.core import memory
-from reconciler.core.memory import Emptied, Exited, Intended, Ledger, Record, Spawned
+from reconciler.core.memory import (
+    Emptied,
+    Exited,
+    Intended,
+    Ledger,
+    Progressed,
+    Record,
+    Restored,
+    Spawned,
+)
 from reconciler.core.restart import verdict
 from reconciler.engine.controlled import Controlled
 from reconciler.model.identity import ProcessId
-from reconciler.model.state import NO_HISTORY, Process
+from reconciler.model.state import NEVER, NO_HISTORY, Process
 from reconciler.ports import Clock, ExitReport, Journal, LogSink, ProcessTable
 
 SETTLE_SECONDS = 0.005
@@ -136,8 +145,11 @@ class Observer:
                 self._later(REPORT_SECONDS, lambda gone=process.id: self._give_up(gone))  # type: ignore[misc]
 
     def lose(self, controlled: Controlled) -> None:
-        """Another boot: nothing of what the journal knows can still run, and nobody can say how it ended."""
-        ledger = controlled.ledger
+        """Another boot: nothing of what the journal knows can still run, and nobody can say how it ended.
+
+        Times of that boot mean nothing any more: what was waited for since then is waited for from now on.
+        """
+        ledger, now = controlled.ledger, self._clock.now()
         if ledger.intent is not None:
             self._record_unknown(controlled, ledger.intent.ordinal, _intended_process(ledger.intent))
         for ordinal, process in list(ledger.observed.processes.items()):
@@ -145,6 +157,15 @@ class Observer:
                 self.record(controlled, Emptied(controlled.uid, ordinal))
             else:
                 self._record_unknown(controlled, ordinal, process)
+        for ordinal, history in list(ledger.memory.histories.items()):
+            last = history.last_exit
+            moved = history._replace(last_started_at=-NEVER, last_exit=last and last._replace(at=now))
+            self.record(controlled, Restored(controlled.uid, ordinal, moved, None))
+        known = ledger.memory
+        if known.progress_revision:
+            revision, epoch = known.progress_revision, known.progress_epoch
+            step = Progressed(controlled.uid, revision, epoch, now, known.progress_score, known.complete)
+            self.record(controlled, step)
 
     def _resolve_intent(self, controlled: Controlled) -> None:
         """A spawn whose outcome was not written down: it runs, or it ran and ended unseen."""

@@ -18,7 +18,7 @@ from reconciler.engine.controlled import Built, Controlled
 from reconciler.engine.loop import Loop
 from reconciler.engine.publish import Publisher
 from reconciler.model.identity import Key
-from reconciler.model.objects import Accepted
+from reconciler.model.objects import Accepted, StateWriteFailed
 from reconciler.model.overrides import Overrides
 from reconciler.model.revision import changed_fields, uses_count
 from reconciler.model.state import Desired, History, Observed
@@ -60,11 +60,10 @@ class Programs:
         leaving: Iterable[Accepted],
         overrides: Mapping[Key, Overrides],
         ledgers: dict[str, Ledger],
-        *,
-        same_boot: bool,
     ) -> None:
-        """Bring under control what an earlier controller had, with what it remembered."""
-        for item, deleted in [*((item, False) for item in accepted), *((item, True) for item in leaving)]:
+        """Bring under control what an earlier controller had, with what it remembered. Nothing is written down."""
+        # Those that leave come first: what was accepted under their name is their successor, and waits for their end.
+        for item, deleted in [*((item, True) for item in leaving), *((item, False) for item in accepted)]:
             if item.name in self.by_name:
                 self._successors[item.name] = item
                 continue
@@ -72,11 +71,18 @@ class Programs:
             controlled.deleted = deleted
             self._restore_templates(controlled)
             self.refresh(controlled)
+
+    def adopt(self, *, same_boot: bool) -> None:
+        """Take over the processes that run; those of an earlier boot can only be declared gone."""
+        for controlled in self.by_name.values():
             if same_boot:
                 self._loop.actuator.resume_streams(controlled)
                 self._loop.observer.adopt(controlled)
             else:
                 self._loop.observer.lose(controlled)
+        if not same_boot:
+            # What is appended from here on is of this boot, or the next controller would give up what we start.
+            self._loop.checkpoint()
 
     def _restore_templates(self, controlled: Controlled) -> None:
         """Old revisions that are in the middle of a rollout: they can be started as long as they can be rebuilt."""
@@ -153,8 +159,11 @@ class Programs:
         """An edit of the written count ends a count that was overridden."""
         left = controlled.overrides.in_force(self._clock.wall(), controlled.built.spec.replicas)
         if left != controlled.overrides:
-            self._store.write_override(controlled.accepted.key, left.as_document())
             controlled.overrides = left
+            try:
+                self._store.write_override(controlled.accepted.key, left.as_document())
+            except (OSError, StateWriteFailed) as error:
+                log.warning("program/%s: an answered override stays in its file: %s", controlled.name, error)
 
     def _remove(self, before: Accepted) -> None:
         self._successors.pop(before.name, None)
@@ -177,8 +186,12 @@ class Programs:
         self._loop.forget(controlled)
         del self.by_name[name]
         self._builder.forget(name)
-        self._store.forget_accepted(controlled.accepted.key)
-        self._store.write_override(controlled.accepted.key, {})
+        try:
+            self._store.write_override(controlled.accepted.key, {})
+            self._store.forget_accepted(controlled.accepted.key)
+        except (OSError, StateWriteFailed) as error:
+            # What stays behind is drained once more by the next controller, which finds nothing to drain.
+            log.warning("program/%s: what is kept of it cannot be removed: %s", name, error)
         self._publisher.removed(controlled)
         self._publisher.event(name, "Normal", "Deleted", "deleted, nothing of it runs any more")
         successor = self._successors.pop(name, None)
@@ -208,7 +221,7 @@ class Programs:
             oldest = sorted(kept, key=lambda r: float(kept[r].get("at", 0)))
             for revision in oldest[: max(0, len(oldest) - limit)]:
                 self._store.remove_history(accepted.name, revision)
-        except OSError as error:
+        except (OSError, StateWriteFailed) as error:
             log.warning("program/%s: its history cannot be kept: %s", accepted.name, error)
 
     # --- what lies over the specs ---------------------------------------------------------------------------------
@@ -232,7 +245,10 @@ class Programs:
             expiry = controlled.overrides.next_expiry()
             if expiry is not None and wall >= expiry:
                 left = controlled.overrides.in_force(wall, controlled.built.spec.replicas)
-                effect = self.wish(controlled, left)
+                try:
+                    effect = self.wish(controlled, left)
+                except (OSError, StateWriteFailed):
+                    continue  # asked again in a second
                 self._publisher.event(controlled.name, "Normal", "OverrideExpired", f"override expired: {effect.text}")
 
     def reread(self, controlled: Controlled) -> None:
