@@ -542,6 +542,33 @@ def test_a_daemon_without_parent_session_and_environment_is_found_and_killed(rea
     assert alive(bystander.pid)
 
 
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_a_tree_that_cannot_be_looked_at_counts_as_alive(
+    real: Real, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    process = real.shell("sleep 1000 & exit 3")
+    real.until_told(1)
+    assert real.left(process)
+    with monkeypatch.context() as patch:
+
+        def refuse(*_: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+        patch.setattr(procfs, "read_stat", refuse)
+        assert real.left(process)
+        real.kill(process)
+        assert real.left(process)
+    real.until(partial(real.is_empty, process))
+
+
+def test_a_process_that_goes_while_its_entry_is_looked_up_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def vanish(*_: object) -> int:
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH))
+
+    monkeypatch.setattr(os, "open", vanish)
+    assert procfs.read_stat(os.getpid()) is None
+
+
 @pytest.mark.skipif(not ROOT, reason="another user can be taken on by root only")
 def test_a_daemon_of_another_user_is_found_too(real: Real) -> None:
     real.folder.chmod(0o777)

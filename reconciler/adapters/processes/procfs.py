@@ -64,7 +64,7 @@ def start_ticks(pid: int) -> int | None:
 def _stat_fields(pid: int, count: int) -> list[bytes] | None:
     try:
         fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # gone; the latter while the name was looked up
         return None
     try:
         line = os.read(fd, 2048)

@@ -247,16 +247,23 @@ class LinuxProcessTable:
             _signal_pidfd(watch.pidfd, signal.SIGKILL)
             if watch.own:
                 _signal_group(process.pid, signal.SIGKILL)  # at one stroke: nobody forks away from it
-        self._trees.kill(process, procfs.birthmark(spawn_id))
+        try:
+            self._trees.kill(process, procfs.birthmark(spawn_id))
+        except OSError:
+            pass  # no descriptor to look with: the next `leftovers` finds them
 
     def leftovers(self, process: ProcessId, spawn_id: str) -> Sequence[ProcessId]:
         """What of its tree lives although the main process ended."""
         mark = procfs.birthmark(spawn_id)
-        members = self._trees.members(process, mark)
+        try:
+            members = self._trees.members(process, mark)
+            if members and process in self._condemned:
+                self._trees.kill(process, mark)
+        except OSError:
+            # Nobody can look now. The tree counts as alive until somebody could: the exit itself must not be lost.
+            members = [process]
         if members:
             self._remains[process] = mark
-            if process in self._condemned:
-                self._trees.kill(process, mark)
         elif self._living(process) is None:
             self._trees.forget(process, mark)
             self._remains.pop(process, None)
