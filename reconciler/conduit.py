@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 PEEK_BYTES = 64 * 1024  # what a pipe holds by default: more cannot be seen at once
 PIPE_BYTES = 1024 * 1024  # what a busy stream gets, where the kernel allows it
-BUSY_BYTES = PEEK_BYTES // 2
 CHUNK_BYTES = 1024 * 1024
 DRAIN_BYTES = 8 * PIPE_BYTES  # a full pipe several times over: whoever writes faster than we drain does not end
 LONG_LINE_BYTES = 1024 * 1024  # a line may exceed the size limit by this much, then it is cut
@@ -87,8 +86,8 @@ class Conduit:
     """One FIFO into one log. To be made, then `open`ed, then served whenever bytes wait."""
 
     __slots__ = (
-        "_index", "_key", "_plumbing", "_rotate_after", "complaint", "enlarged", "fifo", "file", "halted", "settings",
-        "size",
+        "_enlarged", "_index", "_key", "_plumbing", "_rotate_after", "capacity", "complaint", "fifo", "file", "halted",
+        "settings", "size",
     )  # fmt: skip
 
     def __init__(self, settings: Settings, plumbing: Plumbing) -> None:
@@ -98,7 +97,8 @@ class Conduit:
         self.size = 0  # of the open file, which is also where we write
         self.complaint: str | None = None
         self.halted = False
-        self.enlarged = False
+        self.capacity = PEEK_BYTES  # of the pipe
+        self._enlarged = False
         self._plumbing = plumbing
         self._key = (0, 0)  # of the open file in `Plumbing.owners`
         self._rotate_after = 0.0  # no rotation is tried before: the last one failed
@@ -162,7 +162,7 @@ class Conduit:
         except (OSError, Refused) as error:
             self._halt(error)
             return moved
-        if moved > BUSY_BYTES:
+        if moved > self.capacity / 2:
             self._enlarge()
         self._heal()
         return moved
@@ -198,7 +198,8 @@ class Conduit:
             os.close(fd)
             raise Refused(f"{self.settings.fifo} is not a FIFO")
         self.fifo = fd
-        self.enlarged = False
+        self.capacity = fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)
+        self._enlarged = False
 
     def _open_file(self) -> None:
         path = self.settings.path
@@ -358,10 +359,10 @@ class Conduit:
 
     def _enlarge(self) -> None:
         """A large pipe, for those that need one: a user may have so many, then all further ones are small."""
-        if not self.enlarged and self.fifo >= 0:
-            self.enlarged = True
+        if not self._enlarged and self.fifo >= 0:
+            self._enlarged = True
             try:
-                fcntl.fcntl(self.fifo, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+                self.capacity = fcntl.fcntl(self.fifo, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
             except OSError:
                 pass
 

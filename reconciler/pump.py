@@ -6,8 +6,8 @@ second when the life descriptor gives end-of-file. It decides nothing about proc
 and its own few modules only.
 
 Waiting. A line of an idle stream is moved at once. Busy streams are rested for 1 to 4 ms, so that many small lines are
-one move; streams that fill their pipes are not rested at all. While streams rest, the controller's messages still wake
-us: a mark stands in the way of a restart.
+one move, but not for so long that a pipe would fill. While streams rest, the controller's messages still wake us: a
+mark stands in the way of a restart.
 """
 
 from __future__ import annotations
@@ -23,15 +23,14 @@ import time
 from collections import deque
 
 from reconciler import wire
-from reconciler.conduit import BUSY_BYTES, CHUNK_BYTES, RETRY_SECONDS, Conduit, Plumbing, Settings
+from reconciler.conduit import CHUNK_BYTES, RETRY_SECONDS, Conduit, Plumbing, Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 STREAMS_PER_TURN = 64  # then messages and signals are looked at again
-REST_MIN_SECONDS = 0.001
-REST_MAX_SECONDS = 0.004
+REST_AT_MOST_SECONDS = 0.004
 IDLE_SECONDS = 0.010  # whoever was quiet for this long is served without delay
 TERM_DRAIN_SECONDS = 2.0
 ORPHAN_DRAIN_SECONDS = 0.7
@@ -52,7 +51,6 @@ class Pump:
         self._announced: dict[str, str] = {}  # the complaints that the controller knows of
         self._retry_at = 0.0  # 0: nothing is to be tried again
         self._rest_until = 0.0
-        self._rest_seconds = 0.0
         self._busy_at = 0.0
         self._life_fd = life_fd
         self._wakeup_fd = wakeup_fd
@@ -122,27 +120,20 @@ class Pump:
 
     def _serve_streams(self, now: float) -> None:
         """One bounded portion for each stream that has bytes; then decide how long they rest."""
-        most = 0
+        fullest = 0.0
         for fd, event in self._streams.poll(0, STREAMS_PER_TURN):
             conduit = self._by_fifo[fd]
             moved = conduit.serve(CHUNK_BYTES)
-            most = max(most, moved)
+            fullest = max(fullest, moved / conduit.capacity)
             deserted = not moved and event & _GONE
             if conduit.halted or deserted:  # it would wake us without end; so it is looked at each second
                 self._ignore(fd)
                 self._retry_later()
             self._announce(conduit)
-        if most:
-            self._pace(most, now)
-
-    def _pace(self, most: int, began: float) -> None:
-        """How long the streams rest after a round in which the busiest had `most` bytes."""
-        if most > BUSY_BYTES or began - self._busy_at >= IDLE_SECONDS:
-            self._rest_seconds = 0.0
-        else:
-            self._rest_seconds = min(max(self._rest_seconds * 2, REST_MIN_SECONDS), REST_MAX_SECONDS)
-        self._busy_at = time.monotonic()
-        self._rest_until = self._busy_at + self._rest_seconds
+        if fullest:
+            rest = rest_seconds(fullest, now - self._busy_at)
+            self._busy_at = time.monotonic()
+            self._rest_until = self._busy_at + rest
 
     def _heed(self, conduit: Conduit) -> None:
         """Be woken by this stream again, or try again later if it cannot be served."""
@@ -303,6 +294,17 @@ class Pump:
         except wire.Closed:  # seen as end-of-file in a moment, by the reader
             self._unsent.clear()
         self._urgent.modify(connection.fileno(), select.EPOLLIN | (select.EPOLLOUT if self._unsent else 0))
+
+
+def rest_seconds(fullest: float, since_seconds: float) -> float:
+    """How long streams rest when, in the time since the round before, the fullest pipe got so full (1.0: to the brim).
+
+    Until it would be half full again; whole milliseconds, since that is what can be waited for.
+    """
+    if since_seconds >= IDLE_SECONDS:
+        return 0.0
+    half_full = since_seconds * 0.5 / fullest
+    return min(int(half_full * 1000) / 1000, REST_AT_MOST_SECONDS)
 
 
 # ---- the process ----

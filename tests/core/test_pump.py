@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from reconciler import conduit, pump, wire
-from reconciler.pump import Pump
+from reconciler.pump import Pump, rest_seconds
 from support.pump_rig import PumpBench, closing
 
 
@@ -97,28 +97,32 @@ class TestStreams:
 
 
 class TestPace:
-    def test_a_single_line_costs_no_rest(self, opened: PumpBench) -> None:
+    def test_a_line_after_some_quiet_costs_no_rest(self, opened: PumpBench) -> None:
         opened.pipe().write(b"x\n")
         opened.pump.turn(0.0)
-        assert opened.pump._rest_seconds == 0
+        assert opened.pump._rest_until == opened.pump._busy_at
 
-    def test_many_small_lines_are_moved_in_fewer_portions(self, opened: PumpBench) -> None:
-        opened.pump._pace(100, opened.pump._busy_at)
-        assert opened.pump._rest_seconds == pump.REST_MIN_SECONDS
-        for _ in range(5):
-            opened.pump._pace(100, opened.pump._busy_at)
-        assert opened.pump._rest_seconds == pump.REST_MAX_SECONDS
+    def test_the_next_one_right_after_it_rests_the_streams_for_the_longest_time(self, opened: PumpBench) -> None:
+        opened.pump._busy_at = time.monotonic()
+        opened.pipe().write(b"x\n")
+        opened.pump.turn(0.0)
+        assert opened.pump._rest_until - opened.pump._busy_at == pytest.approx(pump.REST_AT_MOST_SECONDS)
 
-    def test_a_stream_that_fills_its_pipe_has_no_rest(self, opened: PumpBench) -> None:
-        opened.pump._pace(100, opened.pump._busy_at)
-        opened.pump._pace(60_000, opened.pump._busy_at)
-        assert opened.pump._rest_seconds == 0
-
-    def test_who_was_idle_is_served_at_once(self, opened: PumpBench) -> None:
-        for _ in range(3):
-            opened.pump._pace(100, opened.pump._busy_at)
-        opened.pump._pace(100, opened.pump._busy_at + pump.IDLE_SECONDS)
-        assert opened.pump._rest_seconds == 0
+    @pytest.mark.parametrize(
+        ("fullest", "since", "rest"),
+        [
+            (0.0001, 0.0001, 0.004),  # a trickle
+            (0.25, 0.001, 0.002),  # half full again after 2 ms
+            (0.3, 0.001, 0.001),  # whole milliseconds only
+            (1.0, 0.001, 0.0),  # its writer waits
+            (0.06, 0.0001, 0.0),  # it will soon
+            (0.0001, pump.IDLE_SECONDS, 0.0),  # nobody was busy
+        ],
+    )
+    def test_streams_rest_until_the_fullest_pipe_is_half_full_again(
+        self, fullest: float, since: float, rest: float
+    ) -> None:
+        assert rest_seconds(fullest, since) == rest
 
     def test_messages_are_heard_while_streams_rest(self, opened: PumpBench) -> None:
         opened.pump._rest_until = time.monotonic() + 1000
