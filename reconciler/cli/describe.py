@@ -12,7 +12,7 @@ from reconciler.cli.exits import DONE, NOT_FOUND
 from reconciler.cli.output import note, say
 from reconciler.cli.session import REPLICA_TARGET, Session, Target, not_found, pass_session, with_nearest
 from reconciler.cli.tables import Table
-from reconciler.cli.text import age_of, exit_text, is_terminal, now, paint, plain, time_of_day
+from reconciler.cli.text import age_of, exit_text, now, paint, plain, time_of_day, wrapped
 from reconciler.client import ApiFailure, Client, ClientError
 
 Json = dict[str, Any]
@@ -107,36 +107,25 @@ def _spec(thing: Json) -> None:
 
 
 def _conditions(thing: Json, at: float) -> None:
+    conditions = summary.conditions_of(thing)
     rows = [
         [
             plain(kind),
             str(condition.get("status", "-")),
             plain(str(condition.get("reason") or "-")),
             age_of(condition.get("lastTransitionTime"), at),
-            plain(str(condition.get("message") or "")),
         ]
-        for kind, condition in summary.conditions_of(thing).items()
+        for kind, condition in conditions.items()
     ]
-    if rows:
-        say("Conditions:")
-        say(Table(("TYPE", "STATUS", "REASON", "SINCE", "MESSAGE")).render(_wrapped(rows), indent="  "))
-
-
-def _wrapped(rows: list[list[str]]) -> list[list[str]]:
-    """The message in lines of its own on a terminal: `describe` is where it is read in full."""
-    if not is_terminal(sys.stdout):
-        return rows
-    import shutil
-    import textwrap
-
-    left = sum(max(len(row[index]) for row in rows) + 3 for index in range(4)) + 4
-    room = max(24, shutil.get_terminal_size((120, 24)).columns - left)
-    wrapped = []
-    for row in rows:
-        first, *more = textwrap.wrap(row[4], room) or [""]
-        wrapped.append([*row[:4], first])
-        wrapped += [["", "", "", "", line] for line in more]
-    return wrapped
+    if not rows:
+        return
+    say("Conditions:")
+    header, *lines = Table(("TYPE", "STATUS", "REASON", "SINCE")).render(rows, indent="  ").splitlines()
+    say(header)
+    for line, condition in zip(lines, conditions.values(), strict=True):
+        say(line)
+        if condition.get("message"):
+            say(wrapped(plain(str(condition["message"])), "    "))
 
 
 def _processes(thing: Json, rows: list[Json], at: float) -> None:
@@ -285,7 +274,9 @@ def _event_table(found: list[Json], at: float, *, indent: str = "") -> str:
         for event in found
     ]
     table = Table(
-        ("LAST SEEN", "TYPE", "OBJECT", "REASON", "MESSAGE"), lambda _, cell: "yellow" if cell == "Warning" else ""
+        ("LAST SEEN", "TYPE", "OBJECT", "REASON", "MESSAGE"),
+        lambda _, cell: "yellow" if cell == "Warning" else "",
+        cut=False,
     )
     return table.render(rows, indent=indent)
 

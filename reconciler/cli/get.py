@@ -89,24 +89,27 @@ def wished(what: Sequence[str]) -> Wish:
 
 def _tables(client: Client, wish: Wish, selector: str, *, wide: bool) -> int:
     at = now()
-    blocks = []
+    blocks: list[str] = []
+    things: list[Json] = []
+    problems: list[Json] = []
     if wish.programs:
         answer = client.programs(selector)
         things = _named(answer.get("items", []), wish.targets, selector)
-        table = Table(summary.program_header(wide=wide), _paint_programs)
+        table = Table(summary.program_header(wide=wide), _paint_programs, cut=not wide)
         if things:
             blocks.append(table.render([summary.program_row(thing, at, wide=wide) for thing in things]))
-        _trouble(things, answer.get("problems", []) if not wish.targets else [])
+        problems = answer.get("problems", []) if not wish.targets else []
     if wish.processes:
         rows = _rows(client, wish.targets, selector)
         if rows:
-            table = Table(summary.process_header(wide=wide), _paint_processes)
+            table = Table(summary.process_header(wide=wide), _paint_processes, cut=not wide)
             blocks.append(table.render([summary.process_row(row, at, wide=wide) for row in rows]))
     if blocks:
         say("\n\n".join(blocks))
     else:
         what = "programs" if wish.programs else "processes"
         note(f"no {what} found" + (f" with labels {plain(selector)}" if selector else ""))
+    _trouble(things, problems)
     return DONE
 
 
@@ -242,9 +245,9 @@ def _shower(wish: Wish, output: str | None) -> Callable[[list[Json]], None]:
     """A function that prints things, or those of their rows that differ from what was printed of them before."""
     wide = output == "wide"
     if wish.programs:
-        table = Table(summary.program_header(wide=wide), _paint_programs)
+        table = Table(summary.program_header(wide=wide), _paint_programs, cut=not wide)
     else:
-        table = Table(summary.process_header(wide=wide), _paint_processes)
+        table = Table(summary.process_header(wide=wide), _paint_processes, cut=not wide)
     shown: dict[str, Any] = {}
     is_headed = False
 

@@ -210,7 +210,7 @@ def _wait_for_the_end(client: Client, timeout_seconds: float | None) -> int:
         except ClientError:  # on its way out it may hang up on us
             running = told
         if running != told and running >= 0:
-            note(f"waiting for {counted(running, 'process')}")
+            note(f"waiting for {counted(running, 'process') if running else 'the daemon'} to end")
             told = running
         if until is not None and time.monotonic() > until:
             raise Failure("it is still draining; the end goes on without us", TIMED_OUT)

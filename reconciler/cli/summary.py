@@ -7,7 +7,7 @@ does not know are shown, never dropped.
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from reconciler.cli.text import age, age_of, exit_text, moment, plain
+from reconciler.cli.text import age, age_of, duration, exit_text, moment, plain
 
 Json = dict[str, Any]
 
@@ -211,7 +211,7 @@ def next_start_text(row: Json, at: float) -> str:
     next_start = moment(row.get("nextStartAt"))
     if next_start is None or row.get("state") not in ("BackOff", "Pending"):
         return ""
-    return f"next start in {age(next_start - at)}" if next_start > at else "next start now"
+    return f"next start in {duration(next_start - at)}" if next_start > at else "next start now"
 
 
 def is_failing(row: Json) -> bool:

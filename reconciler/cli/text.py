@@ -65,7 +65,7 @@ def duration(seconds: float) -> str:
     """A duration as it would be written."""
     if seconds < 1:
         return f"{seconds * 1000:.0f}ms"
-    return f"{seconds:g}s" if seconds < _MINUTE else age(seconds)
+    return f"{seconds:.3g}s" if seconds < _MINUTE else age(seconds)
 
 
 def exit_text(last_exit: Any) -> str:
@@ -75,7 +75,8 @@ def exit_text(last_exit: Any) -> str:
     if last_exit.get("message"):
         return plain(str(last_exit["message"]))
     if last_exit.get("signal") is not None:
-        return plain(str(last_exit["signal"]))
+        name = plain(str(last_exit["signal"]))
+        return f"SIG{name}" if name.isalpha() and not name.startswith("SIG") else name
     return "unknown" if last_exit.get("code") is None else f"code {last_exit['code']}"
 
 

@@ -8,7 +8,7 @@ from reconciler.cli import summary
 from reconciler.cli.describe import last_lines
 from reconciler.cli.exits import DONE, FAILED, TIMED_OUT
 from reconciler.cli.output import error, note
-from reconciler.cli.text import duration, plain
+from reconciler.cli.text import duration, exit_text
 from reconciler.client import Client, NoController, TimedOut
 
 Json = dict[str, Any]
@@ -63,9 +63,9 @@ def progress(thing: Json, generation: int) -> str:
     text = (
         f"{status.get('updatedReplicas') or 0} of {wanted} up to date, {status.get('availableReplicas') or 0} available"
     )
-    crash_loop = summary.conditions_of(thing).get("CrashLoop", {})
-    if crash_loop.get("status") == "True":
-        text += f"; {plain(str(crash_loop.get('message') or 'CrashLoop'))}"
+    failing = [row for row in summary.processes_of(thing) if summary.is_failing(row)]
+    if failing:
+        text += f"; replica {failing[0].get('replica')} fails ({exit_text(failing[0].get('lastExit'))})"
     return text
 
 
@@ -115,7 +115,8 @@ def _explain(client: Client, name: str, why: str, thing: Json | None) -> None:
     if thing is None:
         return
     for finding in summary.findings(thing):
-        note(f"  {finding.type}: {finding.text}")
+        if finding.text != why and not finding.is_remark:
+            note(f"  {finding.type}: {finding.text}")
     failing = [row for row in summary.processes_of(thing) if summary.is_failing(row)]
     if not failing:
         return

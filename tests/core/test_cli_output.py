@@ -63,6 +63,8 @@ def test_a_duration_is_told_as_it_would_be_written(seconds: float, text: str) ->
         (None, "-"),
         ({"code": 1, "signal": None}, "code 1"),
         ({"code": None, "signal": "SIGKILL"}, "SIGKILL"),
+        ({"code": None, "signal": "TERM"}, "SIGTERM"),
+        ({"code": None, "signal": "RTMIN+3"}, "RTMIN+3"),
         ({"code": None, "signal": None}, "unknown"),
         ({"code": None, "signal": None, "message": "php: command not found"}, "php: command not found"),
     ],
@@ -115,7 +117,7 @@ class TestTables:
         monkeypatch.setenv("TERM", "xterm")
         monkeypatch.delenv("NO_COLOR", raising=False)
         text = Table(("A", "B"), lambda column, _: "red" if column == 0 else "").render([["bad", "m" * 60]])
-        assert text.splitlines()[1] == "\x1b[31mbad\x1b[0m   " + "m" * 23 + "…"
+        assert text.splitlines()[1] == "\x1b[31mbad\x1b[0m  " + "m" * 24 + "…"
 
     def test_later_rows_keep_the_columns(self) -> None:
         table = Table(("NAME", "X"))

@@ -12,10 +12,11 @@ from support.fake_controller import FakeController, fake_controller
 
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeController]:
-    """A controller, found through $RECONCILER_SOCKET."""
+    """A controller, found through $RECONCILER_SOCKET. At the end: every request was one that the real one takes."""
     with fake_controller(tmp_path / "reconciler.sock") as controller:
         monkeypatch.setenv("RECONCILER_SOCKET", str(controller.path))
         yield controller
+        assert not controller.faults
 
 
 @pytest.fixture

@@ -190,7 +190,6 @@ class TestApplyAndWait:
         assert code == 1
         assert err.endswith(
             "error: program/web: no step for more than 600 s\n"
-            "  not Progressing: no step for more than 600 s\n"
             "  CrashLoop: 1 of 2 replicas fail; replica 1 failed 7 times in a row.\n"
             "  last lines of web/1:\n"
             "  | cannot connect\n"
@@ -355,7 +354,7 @@ class TestShutdown:
         fake.answers("POST", "/v1/shutdown", {}, 202)
         code, out, err = call("shutdown", "--wait", "--timeout", "200ms")
         assert (code, out) == (4, "reconciler is shutting down, draining 2\n")
-        assert err == "waiting for 2 processes\nerror: it is still draining; the end goes on without us\n"
+        assert err == "waiting for 2 processes to end\nerror: it is still draining; the end goes on without us\n"
 
     def test_it_waits_until_the_socket_is_gone(self, fake: FakeController) -> None:
         fake.answers("POST", "/v1/shutdown", {}, 202)

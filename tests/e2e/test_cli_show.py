@@ -289,10 +289,12 @@ Spec:
   - "queue:work"
   replicas: 2
 Conditions:
-  TYPE          STATUS   REASON                       SINCE   MESSAGE
-  Available     False    MinimumReplicasUnavailable   121m    1 of 2 replicas are available, 2 are needed.
+  TYPE          STATUS   REASON                       SINCE
+  Available     False    MinimumReplicasUnavailable   121m
+    1 of 2 replicas are available, 2 are needed.
   Progressing   True     RollingOut                   121m
-  CrashLoop     True     BackOff                      121m    1 of 2 replicas fail; replica 1 failed 7 times in a row.
+  CrashLoop     True     BackOff                      121m
+    1 of 2 replicas fail; replica 1 failed 7 times in a row.
 Processes:
   api/0: Running, pid 100, ready, for 121m
     Cause:      NewReplica

@@ -1,6 +1,7 @@
 """A controller that only talks: the API's shapes over a Unix socket, served from threads, scripted by the test.
 
-It records every request. What it answers is set beforehand; a hostile answer is bytes that go out as they are.
+It records every request, and what the real one would refuse in it, by the real one's own table of routes. What it
+answers is set beforehand; a hostile answer is bytes that go out as they are.
 """
 
 import json
@@ -14,6 +15,9 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from reconciler.server.routes import find
+from reconciler.server.shapes import checked, parameter
 
 Json = dict[str, Any]
 
@@ -52,6 +56,7 @@ class FakeController:
         self.stays = False  # watches go on after what they had to tell
         self.log = b""
         self.requests: list[Request] = []
+        self.faults: list[str] = []  # in requests
         self.scripted: dict[tuple[str, str], Callable[[Request], Reply]] = {}
         self.raw: bytes | None = None  # answers everything
         self.hangs = False
@@ -65,6 +70,25 @@ class FakeController:
         """Script a refusal."""
         error = {"exitCode": exit_code, "reason": reason, "message": message, "problems": []}
         self.answers(method, path, {"error": error}, status)
+
+    def take(self, request: Request) -> None:
+        """Note a request, and what is wrong with it."""
+        self.requests.append(request)
+        routes, _ = find(request.path)
+        route = routes.get(request.method)
+        if route is None:
+            self.faults.append(f"there is no {request.method} {request.path}")
+            return
+        known = {name: schema for name, schema, _ in route.query}
+        for name, text in request.query.items():
+            if name not in known:
+                self.faults.append(f"{request.path} has no parameter {name}")
+            else:
+                parameter(text, known[name])
+        if request.body is not None:
+            faults = checked(request.body, route.body or {"type": "null"})[1]
+            # The controller's intake reads `directories`, the table of routes does not list it.
+            self.faults += [f"{request.path}: {fault}" for fault in faults if fault.field != "directories"]
 
     def asked(self, method: str, path: str) -> list[Request]:
         """The requests of this kind so far."""
@@ -185,7 +209,7 @@ class _Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         query = {key: values[0] for key, values in parse_qs(parts.query).items()}
         request = Request(self.command, parts.path, query, body)
-        fake.requests.append(request)
+        fake.take(request)
         try:
             if fake.hangs:
                 fake.leaving.wait(30)
