@@ -4,6 +4,7 @@ Functions over values; the only thing awaited is the parser. The decision itself
 input file that lies in a watched directory is not applied to a set: it means "read this directory now".
 """
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -98,10 +99,7 @@ async def read_request(
 ) -> Request:
     """Parse and check all documents. Raises ApiError with everything that is wrong with them."""
     documents = body.get("documents") or []
-    folders = tuple(os.path.abspath(folder) for folder in body.get("directories") or ())
-    allow_empty = bool(body.get("allowEmpty"))
-    applyset = str(body.get("applyset") or "default")
-    _check_terms(applyset, documents, allow_empty=allow_empty)
+    _check_terms(str(body.get("applyset") or "default"), documents, allow_empty=bool(body.get("allowEmpty")))
     sources = [
         (str(each["text"]).encode("utf-8", "surrogatepass"), str(each["file"]), each.get("baseDir"))
         for each in documents
@@ -111,7 +109,15 @@ async def read_request(
     for (_, file, _), reading in zip(sources, readings, strict=True):
         before = files.get(file, FileReading())
         files[file] = FileReading(before.manifests + reading.manifests, before.problems + reading.problems)
+    return await asyncio.to_thread(_sorted, body, files, homes, kinds)
+
+
+def _sorted(
+    body: Mapping[str, Any], files: Mapping[str, FileReading], homes: Sequence[str], kinds: Collection[str]
+) -> Request:
+    """What goes to the set, and what lies in a watched home. Looks at links, so it runs in a thread."""
     _refuse_if_wrong(files, kinds)
+    folders = tuple(os.path.abspath(folder) for folder in body.get("directories") or ())
     watched: dict[str, dict[str, FileReading]] = {}
     to_set: dict[str, FileReading] = {}
     for file, reading in files.items():
@@ -120,16 +126,15 @@ async def read_request(
             to_set[file] = reading
         else:
             watched.setdefault(home, {})[_as_seen_by(home, file)] = reading
-    read_now = [home for home in homes if home in watched or any(_overlap(home, folder) for folder in folders)]
     return Request(
-        applyset=applyset,
+        applyset=str(body.get("applyset") or "default"),
         readings=to_set,
         watched=watched,
-        homes=tuple(read_now),
+        homes=tuple(h for h in homes if h in watched or any(_overlap(h, folder) for folder in folders)),
         folders=folders,
         prune=bool(body.get("prune")),
         prune_limit=str(body.get("pruneLimit") or "50%"),
-        allow_empty=allow_empty,
+        allow_empty=bool(body.get("allowEmpty")),
         take_over=bool(body.get("takeOver")),
     )
 

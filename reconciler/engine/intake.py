@@ -8,11 +8,11 @@ kind's meaning. What an apply would do is asked of the same decision, with the i
 import asyncio
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, ParamSpec, Protocol, TypeVar
 
-from reconciler.core.homes import Accept, Change, Conflict, Invalid, Remove, SourceSuspect, settle
+from reconciler.core.homes import Accept, Change, Conflict, Remove, SourceSuspect, settle
 from reconciler.engine.applying import (
     ParseMany,
     Prepared,
@@ -24,24 +24,28 @@ from reconciler.engine.applying import (
     refuse_if_conflicting,
     set_scan,
 )
+from reconciler.engine.findings import conditions_by_key, holds, only_known_kinds
 from reconciler.model.identity import Key
 from reconciler.model.objects import (
     APPLYSET,
     DIRECTORY,
     Accepted,
     Declaration,
-    FileReading,
     Inventory,
     Scan,
     SetChange,
     StateWriteFailed,
 )
 from reconciler.model.problems import ApiError, Problem
-from reconciler.model.state import Condition, ConditionStatus
+from reconciler.model.state import Condition
 
 KINDS = frozenset({"Program"})
 RETRY_SECONDS = 5.0
+PORTION = 100
 OFF_LOOP = 2000  # from so many objects on a settlement is computed in a thread: 1 us each, and the loop has 50 ms
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -93,8 +97,9 @@ class Intake:
         self._stored: dict[str, dict[Key, Declaration]] = {}
         self._load_problems: list[Problem] = []
         self._standing: tuple[Change, ...] = ()
+        self._said: dict[Key, list[Condition]] = {}  # what `_standing` says about each object
         self._settling = asyncio.Lock()
-        self._again: asyncio.Task[None] | None = None
+        self._begun: set[asyncio.Task[Any]] = set()
 
     # --- starting and ending ------------------------------------------------------------------------------------------
 
@@ -127,7 +132,7 @@ class Intake:
     async def take_scan(self, scan: Scan) -> None:
         """A home looks different now."""
         async with self._settling:
-            self._scans[scan.home] = _only_known_kinds(scan)
+            self._scans[scan.home] = only_known_kinds(scan, KINDS)
             await self._settle()
 
     # --- settling -----------------------------------------------------------------------------------------------------
@@ -141,41 +146,57 @@ class Intake:
         self, confirmed: Collection[str] = frozenset(), preferred: Mapping[Key, str] | None = None
     ) -> None:
         arguments = (self.objects, list(self._scans.values()), self._set_scans(), confirmed, preferred)
-        # `objects` is only replaced under the lock that the caller holds, so a thread may read it.
+        await self._carry_out(await self._off_loop(settle, *arguments))
+
+    async def _off_loop(self, decide: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+        """Decide in a thread when there is much to look at. What it looks at is replaced, never changed in place."""
         if len(self.objects) + sum(len(scan.files) for scan in self._scans.values()) > OFF_LOOP:
-            changes = await asyncio.to_thread(settle, *arguments)
-        else:
-            changes = settle(*arguments)
-        await self._carry_out(changes)
+            return await asyncio.to_thread(decide, *arguments, **options)
+        return decide(*arguments, **options)
 
     async def _carry_out(self, changes: Sequence[Change]) -> None:
         """Write down, then announce. What cannot be written is not in force; it is tried again."""
-        changes = [self._named(change) if isinstance(change, Accept) else change for change in changes]
-        accepts = [change for change in changes if isinstance(change, Accept)]
-        removes = [change for change in changes if isinstance(change, Remove)]
         standing = tuple(change for change in changes if not isinstance(change, Accept | Remove))
+        tried = [change for change in changes if isinstance(change, Accept | Remove)]
+        done, failure = await asyncio.to_thread(self._write_down, tried) if tried else ([], None)
+        news = self._note_failure(failure, tried) or self._standing != standing
+        if self._standing != standing:
+            self._standing, self._said = standing, conditions_by_key(standing)
+        # Ten thousand are announced by portions: whoever listens shall not hold up the loop.
+        for start in range(0, len(done), PORTION):
+            self._tell(done[start : start + PORTION])
+            await asyncio.sleep(0)
+        if news:
+            self._tell(standing)
+
+    def _tell(self, changes: Sequence[Change]) -> None:
+        try:
+            self._announce(changes)
+        except Exception:
+            # They are in force and on disk; one that trips a listener must not keep the others from being heard.
+            log.exception("a change was accepted, but not everybody who was told of it coped")
+
+    def _write_down(self, tried: Sequence[Accept | Remove]) -> tuple[list[Change], StateWriteFailed | None]:
+        """Put changes on disk and then in `objects`. Runs in a thread, under the lock that the caller holds."""
+        accepts = [self._named(change) for change in tried if isinstance(change, Accept)]
+        removes = [change for change in tried if isinstance(change, Remove)]
+        objects = dict(self.objects)
         done: list[Change] = []
         failure: StateWriteFailed | None = None
         try:
             if accepts:
-                await asyncio.to_thread(self._store.write_accepted, [change.after for change in accepts])
+                self._store.write_accepted([change.after for change in accepts])
+                objects.update((change.after.key, change.after) for change in accepts)
                 done += accepts
             if removes:
-                await asyncio.to_thread(self._store.retire_accepted, [change.before.key for change in removes])
+                self._store.retire_accepted([change.before.key for change in removes])
+                for change in removes:
+                    objects.pop(change.before.key, None)
                 done += removes
         except StateWriteFailed as error:
             failure = error
-        objects = dict(self.objects) if done else self.objects
-        for change in done:
-            if isinstance(change, Accept):
-                objects[change.after.key] = change.after
-            elif isinstance(change, Remove):
-                objects.pop(change.before.key, None)
         self.objects = objects
-        news = self._standing != standing or self._note_failure(failure, [*accepts, *removes])
-        self._standing = standing
-        if done or news:
-            self._announce([*done, *standing])
+        return done, failure
 
     def _named(self, change: Accept) -> Accept:
         if change.after.uid:
@@ -194,7 +215,7 @@ class Intake:
 
     def _retry(self) -> None:
         if self.unsaved:
-            self._again = asyncio.get_running_loop().create_task(self.settle_again())
+            self._begin(self.settle_again())
 
     def _set_scans(self) -> list[Scan]:
         names = sorted({*self._inventories, *self._stored})
@@ -205,10 +226,15 @@ class Intake:
     async def prepare_apply(self, body: Mapping[str, Any]) -> Prepared:
         """What applying this would do: the answer to a dry run and to `diff`. Raises ApiError for what is refused."""
         request = await read_request(body, self._parse_many, list(self._scans), KINDS)
-        return self._prepare(request)
+        return await self._prepare(request)
 
-    def _prepare(self, request: Request) -> Prepared:
-        scans, sets, change = hypothesis(request, self.objects, self._scans, self._inventories, self._stored)
+    async def _prepare(self, request: Request) -> Prepared:
+        if len(request.readings) + len(request.declared()) > OFF_LOOP:
+            return await asyncio.to_thread(self._judge, request, dict(self._scans))
+        return await self._off_loop(self._judge, request, dict(self._scans))
+
+    def _judge(self, request: Request, watched: Mapping[str, Scan]) -> Prepared:
+        scans, sets, change = hypothesis(request, self.objects, watched, self._inventories, self._stored)
         confirmed = request.confirmed(self._standing)
         changes = settle(self.objects, scans, sets, confirmed, request.takers())
         refuse_if_conflicting(request, changes)
@@ -216,10 +242,22 @@ class Intake:
 
     async def commit(self, prepared: Prepared) -> Prepared:
         """Carry it out. One commit point: before it nothing, after it everything, whatever happens."""
-        request = prepared.request
+        return await self._to_its_end(self._commit(prepared.request))
+
+    async def _to_its_end(self, work: Coroutine[Any, Any, T]) -> T:
+        """A client that hangs up cancels its request, but not what was begun: it would be on disk and not announced."""
+        return await asyncio.shield(self._begin(work))
+
+    def _begin(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        task = asyncio.get_running_loop().create_task(work)
+        self._begun.add(task)
+        task.add_done_callback(self._begun.discard)
+        return task
+
+    async def _commit(self, request: Request) -> Prepared:
         async with self._settling:
             # Something else may have been accepted since: what is committed is judged on what is in force now.
-            prepared = self._prepare(request)
+            prepared = await self._prepare(request)
             if prepared.change is not None:
                 await self._commit_sets(prepared.change)
             await self._settle(preferred=request.takers())
@@ -234,6 +272,9 @@ class Intake:
 
     async def delete(self, key: Key, *, dry_run: bool = False) -> None:
         """Remove an applied object, or one whose source has lost it. Raises ApiError."""
+        await self._to_its_end(self._delete(key, dry_run=dry_run))
+
+    async def _delete(self, key: Key, *, dry_run: bool) -> None:
         async with self._settling:
             accepted = self.objects.get(key)
             if accepted is None:
@@ -273,7 +314,7 @@ class Intake:
         except StateWriteFailed as error:
             raise ApiError(507, 1, "StateWriteFailed", f"nothing was applied: {error}") from error
         self._stored = carried_over(change, self._stored)
-        self._inventories.update({inventory.applyset: inventory for inventory in change.inventories})
+        self._inventories = {**self._inventories, **{each.applyset: each for each in change.inventories}}
         for problem in await asyncio.to_thread(self._replay):
             log.warning("%s", problem)
 
@@ -311,46 +352,7 @@ class Intake:
 
     def conditions(self, accepted: Accepted) -> list[Condition]:
         """What is to be said about one object because of where it comes from."""
-        found = []
-        for change in self._standing:
-            match change:
-                case Conflict(key=key) if key == accepted.key:
-                    found.append(_true("Conflict", "DeclaredElsewhere", f"{change.contender} declares it differently"))
-                case Invalid(key=key) if key == accepted.key:
-                    found.append(_true("Invalid", "FileBroken", _first_of(change)))
-                case SourceSuspect(keys=keys) if accepted.key in keys:
-                    found.append(_true("SourceSuspect", "SourceLost", change.message))
+        found = list(self._said.get(accepted.key, ()))
         if accepted.key in self._unsaved_keys:
-            found.append(_true("StateUnwritable", "CannotWrite", f"a change of it is not in force: {self.unsaved}"))
+            found.append(holds("StateUnwritable", "CannotWrite", f"a change of it is not in force: {self.unsaved}"))
         return found
-
-
-def _true(kind: str, reason: str, message: str) -> Condition:
-    return Condition(kind, ConditionStatus.TRUE, reason, message)
-
-
-def _first_of(change: Invalid) -> str:
-    more = f" (and {len(change.problems) - 1} more)" if len(change.problems) > 1 else ""
-    return f"{change.problems[0]}{more}" if change.problems else f"{change.file} cannot be read"
-
-
-def _only_known_kinds(scan: Scan) -> Scan:
-    """Objects of other kinds have no place in a watched directory; it is said, and they are left out."""
-    strange = {
-        path: reading
-        for path, reading in scan.files.items()
-        if any(declared.kind not in KINDS for declared in reading.manifests)
-    }
-    if not strange:
-        return scan
-    return replace(scan, files={**scan.files, **{path: _without_strangers(path, r) for path, r in strange.items()}})
-
-
-def _without_strangers(path: str, reading: FileReading) -> FileReading:
-    kept = tuple(declared for declared in reading.manifests if declared.kind in KINDS)
-    told: Iterable[Problem] = (
-        Problem(path, d.line, 1, "kind", f"{d.kind} is not read from a watched directory", severity="warning")
-        for d in reading.manifests
-        if d.kind not in KINDS
-    )
-    return FileReading(kept, (*reading.problems, *told))

@@ -13,6 +13,7 @@ from typing import Any
 
 _PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./@+=,()-]*(?: [A-Za-z0-9_./@+=()-][A-Za-z0-9_./@+=,()-]*)*")
 _RESERVED = frozenset({"true", "false", "yes", "no", "on", "off", "y", "n", "null", "none", "nan", "inf"})
+_LISTS = frozenset({list, tuple})
 _UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 
 
@@ -28,12 +29,18 @@ def _map(values: Mapping[str, Any], indent: str, first: str, lines: list[str]) -
     """Append a map; `first` stands before its first line instead of the indent (`- ` of a list's item)."""
     lead = first or indent
     for key, value in values.items():
-        if isinstance(value, Mapping):
-            lines.append(f"{lead}{_text(key)}:" if value else f"{lead}{_text(key)}: {{}}")
-            _map(value, indent + "  ", "", lines)
-        elif isinstance(value, list | tuple):
+        # By class and not by isinstance: most values are text and numbers, and thousands are written a second.
+        kind = value.__class__
+        if kind is str:
+            lines.append(f"{lead}{_text(key)}: {_text(value)}")
+        elif kind is int:
+            lines.append(f"{lead}{_text(key)}: {value}")
+        elif kind in _LISTS:
             lines.append(f"{lead}{_text(key)}:" if value else f"{lead}{_text(key)}: []")
             _list(value, indent, lines)
+        elif kind is dict or isinstance(value, Mapping):
+            lines.append(f"{lead}{_text(key)}:" if value else f"{lead}{_text(key)}: {{}}")
+            _map(value, indent + "  ", "", lines)
         else:
             lines.append(f"{lead}{_text(key)}: {_scalar(value)}")
         lead = indent
@@ -41,16 +48,15 @@ def _map(values: Mapping[str, Any], indent: str, first: str, lines: list[str]) -
 
 def _list(values: list[Any] | tuple[Any, ...], indent: str, lines: list[str]) -> None:
     for value in values:
-        if isinstance(value, Mapping) and value:
-            _map(value, indent + "  ", f"{indent}- ", lines)
-        elif isinstance(value, Mapping):
-            lines.append(f"{indent}- {{}}")
-        elif isinstance(value, list | tuple) and value:
+        if value.__class__ in _LISTS:
             # Lists in lists are rare: a dash on a line of its own keeps this simple.
-            lines.append(f"{indent}-")
+            lines.append(f"{indent}-" if value else f"{indent}- []")
             _list(value, indent + "  ", lines)
-        elif isinstance(value, list | tuple):
-            lines.append(f"{indent}- []")
+        elif isinstance(value, Mapping):
+            if value:
+                _map(value, indent + "  ", f"{indent}- ", lines)
+            else:
+                lines.append(f"{indent}- {{}}")
         else:
             lines.append(f"{indent}- {_scalar(value)}")
 

@@ -70,6 +70,7 @@ class ManifestDirectory:
         self._is_watching = False
         self._reading = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
+        self._looks: set[asyncio.Task[Scan]] = set()
 
     async def start(self, deliver: Callable[[Scan], Awaitable[None]], *, watch: bool = True) -> None:
         """Read everything, deliver it, and (`watch`) do so again whenever it changes."""
@@ -82,11 +83,18 @@ class ManifestDirectory:
         """Stop watching."""
         if self._task is not None:
             self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await asyncio.gather(*([self._task] if self._task else []), *self._looks, return_exceptions=True)
         await asyncio.to_thread(self._watch.close)
 
     async def rescan(self, *, settled: bool = False) -> Scan:
         """Look now, and deliver what differs. `settled`: somebody says that what is gone is meant to be gone."""
+        # Who asks may hang up; a look that was begun is finished, or its result would be known and never delivered.
+        task = asyncio.get_running_loop().create_task(self._look(settled=settled))
+        self._looks.add(task)
+        task.add_done_callback(self._looks.discard)
+        return await asyncio.shield(task)
+
+    async def _look(self, *, settled: bool) -> Scan:
         async with self._reading:
             found, cost_seconds = await asyncio.to_thread(_timed_survey, self.root)
             if self._is_watching:
@@ -99,9 +107,9 @@ class ManifestDirectory:
                 await self._take_in(found)
             scan = self._as_scan(found, settled=settled)
             if scan != self.scan:
-                self.scan = scan
                 if self._deliver is not None:
                     await self._deliver(scan)
+                self.scan = scan
             return scan
 
     # when to look
