@@ -5,7 +5,6 @@ reaches us alone, and we pass on what is meant.
 """
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from reconciler.cli import summary
 from reconciler.cli.describe import event_line
 from reconciler.cli.exits import DONE, FAILED
 from reconciler.cli.output import error, hint, note, problem_text
-from reconciler.cli.text import age, counted, is_terminal, moment, now, paint, plain
+from reconciler.cli.text import age, counted, is_terminal, moment, now, paint, plain, terminal_columns
 from reconciler.client import Client, ClientError, socket_in
 
 Json = dict[str, Any]
@@ -218,7 +217,7 @@ class Screen:
         if not self.is_live or text == self._line:
             return
         self._line = text
-        cut = text[: shutil.get_terminal_size().columns - 1]
+        cut = text[: terminal_columns() - 1]
         sys.stdout.write(f"\r\x1b[K{paint(cut, 'dim') if cut else ''}")
         sys.stdout.flush()
 

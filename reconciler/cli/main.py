@@ -12,7 +12,10 @@ import click
 
 from reconciler.cli.exits import guarded
 from reconciler.cli.session import DURATION, Session
+from reconciler.cli.text import terminal_columns
 from reconciler.client import REQUEST_SECONDS
+
+HELP_COLUMNS = 100
 
 
 class Verb(NamedTuple):
@@ -94,7 +97,7 @@ class LazyGroup(click.Group):
         return guarded(lambda: super(LazyGroup, self).invoke(ctx))
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--config", metavar="FILE", help="Read defaults from this file (/etc/reconciler/config.yaml).")
 @click.option("--state-dir", metavar="DIR", help="Keep and find state here ($RECONCILER_STATE_DIR).")
 @click.option("--socket", metavar="PATH", help="Find the controller here ($RECONCILER_SOCKET).")
@@ -125,8 +128,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure:
             reconfigure(errors="replace")  # a terminal without UTF-8 shows a question mark, not a trace
+    width = max(50, min(terminal_columns(), HELP_COLUMNS) - 2)
     try:
-        code = cli.main(None if arguments is None else list(arguments), prog_name="reconciler", standalone_mode=False)
+        code = cli.main(
+            None if arguments is None else list(arguments),
+            prog_name="reconciler",
+            standalone_mode=False,
+            terminal_width=width,
+        )
     except click.ClickException as error:
         sys.stdout.flush()
         error.show()

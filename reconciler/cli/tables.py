@@ -1,10 +1,9 @@
 """Tables: aligned columns. On a terminal they move closer where room is scarce, and the last one is cut at the edge."""
 
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 
-from reconciler.cli.text import has_colours, is_terminal, paint
+from reconciler.cli.text import has_colours, is_terminal, paint, terminal_columns
 
 Row = Sequence[str]
 Painter = Callable[[int, str], str]
@@ -22,7 +21,7 @@ class Table:
         self._header = header
         self._widths = [len(cell) for cell in header]
         self._painter = painter if painter and has_colours(sys.stdout) else None
-        self._edge = shutil.get_terminal_size().columns if cut and is_terminal(sys.stdout) else 0
+        self._edge = terminal_columns() if cut and is_terminal(sys.stdout) else 0
         self._gap = _GAP
 
     def render(self, rows: Sequence[Row], *, headed: bool = True, indent: str = "") -> str:

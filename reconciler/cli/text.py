@@ -90,14 +90,25 @@ def plain(text: str, *, keep: str = "") -> str:
     )
 
 
+def terminal_columns() -> int:
+    """How wide the terminal is. As shutil tells it, whose import takes as long as reading an answer."""
+    try:
+        return int(os.environ.get("COLUMNS", "")) or 80
+    except ValueError:
+        pass
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or 80
+    except (OSError, ValueError):  # no terminal, or no descriptor
+        return 80
+
+
 def wrapped(text: str, indent: str = "  ") -> str:
     """Indented, and on a terminal broken at its edge with the rest further in."""
     if not is_terminal(sys.stdout):
         return indent + text
-    import shutil
     import textwrap
 
-    width = max(40, shutil.get_terminal_size().columns)
+    width = max(40, terminal_columns())
     return textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent + "    ")
 
 
