@@ -21,14 +21,13 @@ from typing import Any
 from reconciler import __version__, wire
 from reconciler.adapters.clock import BootClock
 from reconciler.adapters.console import start_logging
-from reconciler.adapters.documents import read_documents, read_manifest_file
+from reconciler.adapters.documents import parse, read_documents, read_manifest_file
 from reconciler.adapters.journal import SegmentJournal
 from reconciler.adapters.keeper import KeeperLink
 from reconciler.adapters.logfiles import LogFile, read_logs
 from reconciler.adapters.logfiles import LogOptions as ReadOptions
 from reconciler.adapters.logs import PumpSink
 from reconciler.adapters.manifests import Bulk, ManifestDirectory
-from reconciler.adapters.parsing import parse
 from reconciler.adapters.processes import LinuxProcessTable
 from reconciler.adapters.statefiles import StateFiles
 from reconciler.adapters.surroundings import Surroundings
@@ -144,7 +143,13 @@ class App:
         bulk = Bulk(parse)
         directories = [ManifestDirectory(path, parse, bulk) for path in (*self._options.directories, *config.manifests)]
         self._intake = Intake(
-            store, self._changed, directories, bulk.parse_all, lambda key: secrets.token_hex(8), read=not safe_mode
+            store,
+            self._changed,
+            directories,
+            bulk.parse_all,
+            lambda key: secrets.token_hex(8),
+            wall=clock.wall,
+            read=not safe_mode,
         )
         conditions = Conditions(
             self._intake,

@@ -21,7 +21,8 @@ class _LossyHandler(logging.handlers.QueueHandler):
     def enqueue(self, record: logging.LogRecord) -> None:
         try:
             if self.lost:
-                note = logging.makeLogRecord({"msg": "%d lines were left out", "args": (self.lost,), "levelname": "WARNING"})
+                told = {"msg": "%d lines were left out", "args": (self.lost,), "levelname": "WARNING"}
+                note = logging.makeLogRecord(told)
                 self.queue.put_nowait(note)
                 self.lost = 0
             self.queue.put_nowait(record)
@@ -32,7 +33,7 @@ class _LossyHandler(logging.handlers.QueueHandler):
 class _Formatter(logging.Formatter):
     """`2026-11-23T10:00:00Z INFO program/web: start 3 (NewReplica)`."""
 
-    converter = time.gmtime
+    converter = time.gmtime  # type: ignore[assignment]  # as the documentation of logging has it
     default_time_format = "%Y-%m-%dT%H:%M:%S"
     default_msec_format = "%s.%03dZ"
 

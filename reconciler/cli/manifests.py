@@ -1,6 +1,7 @@
 """`apply`, `diff` and `delete`: handing in manifests, and asking beforehand what that would do."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -167,7 +168,9 @@ def _declared_names(paths: tuple[str, ...]) -> list[str]:
 
 
 def _sound_sources(terms: Json) -> list[Source]:
-    sources = _readable(read_sources(terms["paths"], terms["base_dir"]))
+    gone = directories(terms["paths"], gone=True) if terms["allow_empty"] else []
+    there = [path for path in terms["paths"] if os.path.abspath(path) not in gone or os.path.lexists(path)]
+    sources = _readable(read_sources(there, terms["base_dir"]))
     if not sources and not terms["allow_empty"]:
         what = ", ".join(terms["paths"])
         raise Failure(f"no manifests in {what} (read are *.yaml, *.yml and *.json); --allow-empty if that is meant")
@@ -192,9 +195,8 @@ def _body(sources: list[Source], terms: Json, *, dry_run: bool = False) -> Json:
         "takeOver": terms["take_over"],
         "dryRun": dry_run,
     }
-    folders = directories(terms["paths"])
-    if folders and terms["allow_empty"]:
-        body["directories"] = folders  # an empty one has no document to stand for it
+    # An empty directory has no document to stand for it; one that is gone is meant to be with --allow-empty only.
+    body["directories"] = directories(terms["paths"], gone=terms["allow_empty"])
     return body
 
 

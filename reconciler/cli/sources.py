@@ -46,9 +46,13 @@ def read_sources(paths: Sequence[str], base_dir: str | None) -> list[Source]:
     return list(sources.values())
 
 
-def directories(paths: Iterable[str]) -> list[str]:
-    """Those of the paths that are directories, absolute."""
-    return [os.path.abspath(path) for path in paths if path != STDIN and os.path.isdir(path)]
+def directories(paths: Iterable[str], *, gone: bool = False) -> list[str]:
+    """Those of the paths that are directories (`gone`: or are not there any more), absolute."""
+    return [
+        os.path.abspath(path)
+        for path in paths
+        if path != STDIN and (os.path.isdir(path) or (gone and not os.path.lexists(path)))
+    ]
 
 
 def _files(paths: Sequence[str]) -> Iterator[Source | str]:

@@ -68,7 +68,7 @@ def validate(paths: tuple[str, ...], base_dir: str | None) -> int:
 
 def decoded(sources: Sequence[Source]) -> Decoded:
     """Read documents as the controller does."""
-    from reconciler.adapters.parsing import parse
+    from reconciler.adapters.documents import parse
 
     manifests: list[tuple[str, Declaration]] = []
     problems: list[Json] = []

@@ -216,6 +216,7 @@ def _accept(recorded: Accepted | None, owner: _Claim) -> list[Change]:
         home=owner.home,
         file=owner.path,
         line=declared.line,
+        created_at=recorded.created_at if recorded else 0.0,
     )
     return [] if after == recorded else [Accept(how, after, recorded)]
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from reconciler.core.buckets import ReplicaState, Seat, seat_of, state_of
 from reconciler.core.health import available_at
-from reconciler.core.restart import in_backoff, next_start_at
+from reconciler.core.restart import fails_until, in_backoff, next_start_at
 from reconciler.core.rollout import deadline_at
 from reconciler.model.quantities import signal_name
 from reconciler.model.state import (
@@ -47,8 +47,12 @@ class View(NamedTuple):
         """A moment as users read it; None for one that does not come, or was not."""
         if abs(at) == NEVER:
             return None
-        moment = datetime.fromtimestamp(at + self.wall_offset, UTC)
-        return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return iso_text(at + self.wall_offset)
+
+
+def iso_text(wall: float) -> str:
+    """A moment of the wall clock as users read it."""
+    return datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class Row(NamedTuple):
@@ -70,7 +74,7 @@ def program_status(
     conditions = [
         _available(desired, wanted),
         _progressing(desired, observed, memory, wanted, view.now),
-        *_crash_loop(wanted, view),
+        *_crash_loop(desired, wanted, view.now),
         *extra,
     ]
     return {
@@ -144,16 +148,17 @@ def _progressing(desired: Desired, observed: Observed, memory: Memory, wanted: S
     return Condition("Progressing", ConditionStatus.TRUE, "RollingOut", message)
 
 
-def _crash_loop(wanted: Sequence[Row], view: View) -> list[Condition]:
-    failing = [row for row in wanted if row.state is ReplicaState.BACK_OFF or row.seat.history.failures > 1]
+def _crash_loop(desired: Desired, wanted: Sequence[Row], now: float) -> list[Condition]:
+    seats = [row.seat for row in wanted]
+    failing = [s for s in seats if now < fails_until(desired, s.ordinal, s.process, s.history)]
     if not failing:
         return []
-    worst = max(failing, key=lambda row: row.seat.history.failures)
-    last = worst.seat.history.last_exit
+    worst = max(failing, key=lambda seat: seat.history.failures)
+    last = worst.history.last_exit
     how = f", the last one: {exit_text(last)}" if last else ""
     message = (
-        f"{len(failing)} of {len(wanted)} replicas fail; replica {worst.seat.ordinal} failed "
-        f"{worst.seat.history.failures} times in a row{how}."
+        f"{len(failing)} of {len(wanted)} replicas fail; replica {worst.ordinal} failed "
+        f"{worst.history.failures} times in a row{how}."
     )
     return [Condition("CrashLoop", ConditionStatus.TRUE, "BackOff", message)]
 

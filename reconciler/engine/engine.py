@@ -158,7 +158,11 @@ class Engine:
         prepared = await self._intake.prepare_apply(body)
         answer = self._answer(prepared)
         if not dry_run:
-            await self._intake.commit(prepared)
+            final = await self._intake.commit(prepared)
+            said = {(result["kind"], result["name"]): result for result in final.results}
+            for result in answer["results"]:
+                # Something else may have been accepted in between: the word and the number are those of the commit.
+                result.update(said.get((result["kind"], result["name"]), {}))
         return answer
 
     async def diff(self, body: dict[str, Any]) -> dict[str, Any]:

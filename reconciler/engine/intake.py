@@ -82,9 +82,14 @@ class Intake:
         parse_many: ParseMany,
         uid_factory: Callable[[Key], str] = lambda _: str(uuid.uuid4()),
         *,
+        wall: Callable[[], float] = lambda: 0.0,
         read: bool = True,
     ) -> None:
-        """`directories` in the order of `-f`. `read` False (safe mode): they are not, what is in force stays so."""
+        """`directories` in the order of `-f`. `read` False (safe mode): they are not, what is in force stays so.
+
+        `wall` is the wall clock, for the date of a new object.
+        """
+        self._wall = wall
         self._store, self._parse_many = store, parse_many
         self._uid_factory, self._announce = uid_factory, announce
         self._directories = {directory.home: directory for directory in directories} if read else {}
@@ -201,7 +206,9 @@ class Intake:
     def _named(self, change: Accept) -> Accept:
         if change.after.uid:
             return change
-        return change._replace(after=replace(change.after, uid=self._uid_factory(change.after.key)))
+        return change._replace(
+            after=replace(change.after, uid=self._uid_factory(change.after.key), created_at=self._wall())
+        )
 
     def _note_failure(self, failure: StateWriteFailed | None, tried: Sequence[Accept | Remove]) -> bool:
         before = self.unsaved

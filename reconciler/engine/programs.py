@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from reconciler.core.desired import Identity, Phase, desired_program
 from reconciler.core.effects import Edit, Effect, effect_of
-from reconciler.core.homes import Accept, Change, Remove
+from reconciler.core.homes import Accept, Change, Conflict, Invalid, Remove, SourceSuspect
 from reconciler.core.memory import Ledger, Reset, Restored
 from reconciler.engine.building import Builder, keep_templates
 from reconciler.engine.controlled import Built, Controlled
@@ -49,6 +49,7 @@ class Programs:
         self.by_name = loop.programs
         self._departed: dict[str, tuple[float, dict[int, History]]] = {}  # name -> until when, what is remembered
         self._successors: dict[str, Accepted] = {}  # accepted while a deleted namesake still drains
+        self._found: set[str] = set()  # names about which intake had something to say last
         self.phase = Phase()
         loop.emptied = self._emptied
 
@@ -78,6 +79,7 @@ class Programs:
             if same_boot:
                 self._loop.actuator.resume_streams(controlled)
                 self._loop.observer.adopt(controlled)
+                self._loop.actuator.resume_ends(controlled)
             else:
                 self._loop.observer.lose(controlled)
         if not same_boot:
@@ -107,8 +109,12 @@ class Programs:
                 self._accept(change.after)
             elif isinstance(change, Remove) and change.before.kind == KIND:
                 self._remove(change.before)
-        for controlled in self.by_name.values():
-            self._publisher.changed(controlled)
+        # Findings have no end of their own: who had one before is looked at, too.
+        found = {key.name for change in changes for key in _found_about(change)}
+        for name in found | self._found:
+            if name in self.by_name:
+                self._publisher.changed(self.by_name[name])
+        self._found = found
 
     def _accept(self, accepted: Accepted) -> None:
         existing = self.by_name.get(accepted.name)
@@ -298,8 +304,8 @@ class Programs:
         return effect_of(old, new, observed, edit)
 
     def effective_spec(self, controlled: Controlled) -> dict[str, Any]:
-        """The spec over the defaults of the configuration, every field with its value."""
-        return controlled.built.spec.model_dump(mode="json", by_alias=True)
+        """The spec as written, over the defaults of the configuration."""
+        return self._builder.effective(controlled.accepted.canonical)
 
     def log_files(self, controlled: Controlled) -> list[dict[str, Any]]:
         """Where the output of each replica goes."""
@@ -346,3 +352,13 @@ class Programs:
         content = {n for n in {*old_digests, *new_digests} if old_digests.get(n) != new_digests.get(n)}
         rolling = (*changes.rolling, *sorted(content - set(changes.rolling)))
         return Edit(rolling, changes.in_place, labels=dict(old.labels) != dict(new.labels))
+
+
+def _found_about(change: Change) -> Sequence[Key]:
+    """Whom a finding (not a change of what is in force) is about."""
+    match change:
+        case Conflict(key=key) | Invalid(key=key):
+            return (key,)
+        case SourceSuspect(keys=keys):
+            return keys
+    return ()

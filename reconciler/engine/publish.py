@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from reconciler.core.plan import Action, Forget, Kill, Start, Stop
-from reconciler.core.status import View, exit_text, program_status, with_transitions
+from reconciler.core.status import View, exit_text, iso_text, program_status, with_transitions
 from reconciler.engine.building import Builder
 from reconciler.engine.controlled import Controlled
 from reconciler.model.identity import Key
@@ -94,6 +94,7 @@ class Publisher:
             "name": accepted.name,
             "uid": accepted.uid,
             "generation": accepted.generation,
+            "creationTimestamp": iso_text(accepted.created_at) if accepted.created_at else None,
             "labels": dict(accepted.labels),
             "annotations": dict(accepted.annotations),
             "source": accepted.source,

@@ -1,6 +1,6 @@
 """What a manifest looks like before anyone knows what it means: text with its place in the file.
 
-The reader of files (adapters/documents.py) makes these trees, decode.py gives them meaning. Nothing is interpreted
+The reader of files (adapters/documents/) makes these trees, decode.py gives them meaning. Nothing is interpreted
 here: `4`, `no` and `1e3` are still the characters that were typed. Aliases share nodes, so a tree may be a graph
 without cycles; its expanded size and depth are bounded by whoever built it.
 """

@@ -81,6 +81,7 @@ class Accepted:
     file: str  # absolute; of an applied set: the stored manifest, relative to the state directory
     line: int = 0
     suspect: bool = False  # its source lost it together with too much else: in force until confirmed
+    created_at: float = 0.0  # wall clock, for display; 0.0: not known
 
     @property
     def key(self) -> Key:

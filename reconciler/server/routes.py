@@ -106,6 +106,12 @@ _DOCUMENT = _object(
 _APPLY = _object(
     ("documents",),
     documents={"type": "array", "items": _DOCUMENT, "description": "the manifests"},
+    directories={
+        "type": "array",
+        "items": {"type": "string"},
+        "default": [],
+        "description": "directories that the input came from, absolute: what is missing in them is meant to be gone",
+    },
     applyset=_string("the set that the objects belong to", default="default", minLength=1),
     prune=_flag("delete what the set holds and the documents do not"),
     pruneLimit=_string("refuse to prune more: a share or a number", default="50%", minLength=1),

@@ -11,8 +11,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.adapters import documents
 from reconciler.adapters.documents import MOST_BYTES, read_documents, read_manifest_file
+from reconciler.adapters.documents import yamltree as documents
 from reconciler.model.manifest import KINDS, program_from_canonical
 from reconciler.model.node import Mapping, Node, Scalar, Sequence
 from reconciler.model.problems import Problem

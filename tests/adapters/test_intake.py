@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.adapters.parsing import parse
+from reconciler.adapters.documents import parse
 from reconciler.adapters.statefiles import StateFiles
 from reconciler.core.homes import Accept, Change, Remove, render
 from reconciler.engine.intake import Intake

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.adapters.documents import parse
 from reconciler.adapters.manifests import Bulk, ManifestDirectory
 from reconciler.adapters.manifests.survey import survey
-from reconciler.adapters.parsing import parse
 from reconciler.model.objects import FileReading, Scan
 
 AS_ROOT = os.geteuid() == 0
@@ -313,7 +313,7 @@ class TestBulk:
     ) -> None:
         helper = tmp_path / "helper.py"
         helper.write_text(
-            "import os, time\nfrom reconciler.adapters import parsing\nreal = parsing.parse\n"
+            "import os, time\nfrom reconciler.adapters.documents import parsing\nreal = parsing.parse\n"
             f"def parse(content, file, base_dir):\n    if b'evil' in content: {crash}\n"
             "    return real(content, file, base_dir)\nparsing.parse = parse\nparsing.main()\n"
         )

@@ -124,6 +124,7 @@ def test_apply_fills_in_what_was_left_out(api: Served) -> None:
     assert api.ask("POST", "/v1/apply", {"documents": [DOCUMENT]}) == (200, {"done": "apply"})
     body = {
         "documents": [DOCUMENT | {"baseDir": None}],
+        "directories": [],
         "applyset": "default",
         "prune": False,
         "pruneLimit": "50%",

@@ -69,6 +69,7 @@ class TestApply:
                 },
                 {"file": str(folder / "web.yaml"), "text": WEB, "baseDir": str(folder)},
             ],
+            "directories": [str(folder)],
             "applyset": "default",
             "prune": False,
             "pruneLimit": "50%",

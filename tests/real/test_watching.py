@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.adapters.documents import parse
 from reconciler.adapters.manifests import Bulk, ManifestDirectory
-from reconciler.adapters.parsing import parse
 from reconciler.model.objects import Scan
 
 SOON_SECONDS = 8.0  # on a machine that does other things, too

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from reconciler.model.objects import FileReading, Parse
 from reconciler.model.problems import Problem
 
-COMMAND = (sys.executable, "-m", "reconciler.adapters.parsing")
+COMMAND = (sys.executable, "-m", "reconciler.adapters.documents.parsing")
 HANG_SECONDS = 10.0  # for one input
 START_SECONDS = 10.0  # for the interpreter and the imports, on a busy machine
 LENGTH = struct.Struct("!I")

@@ -231,7 +231,9 @@ def _object(item: Accepted | Declaration, **metadata: Any) -> dict[str, Any]:
 
 def _accepted_text(item: Accepted) -> str:
     source = {"home": item.home, "file": item.file, "line": item.line, "suspect": item.suspect}
-    return _json_lines(_object(item, uid=item.uid, generation=item.generation, source=source))
+    return _json_lines(
+        _object(item, uid=item.uid, generation=item.generation, createdAt=item.created_at, source=source)
+    )
 
 
 def _accepted_from(document: Any) -> Accepted:
@@ -248,6 +250,7 @@ def _accepted_from(document: Any) -> Accepted:
         file=str(source["file"]),
         line=int(source["line"]),
         suspect=bool(source["suspect"]),
+        created_at=float(metadata.get("createdAt", 0.0)),
     )
 
 

@@ -1,4 +1,4 @@
-"""`python -m reconciler.adapters.parsing`: parses manifests in a process of its own.
+"""`python -m reconciler.adapters.documents.parsing`: parses manifests in a process of its own.
 
 Parsing YAML holds the interpreter, and ten thousand files would stop the controller for seconds. This process is
 handed the content (it opens no file), answers file by file in the order asked, and ends when its input does. What it
@@ -12,7 +12,7 @@ import resource
 import struct
 from typing import Any
 
-from reconciler.adapters.documents import read_documents
+from reconciler.adapters.documents.yamltree import read_documents
 from reconciler.model.decode import decode
 from reconciler.model.objects import Declaration, FileReading
 
