@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from reconciler.core.health import available_at
 from reconciler.core.restart import in_backoff, is_done, next_start_at
-from reconciler.model.state import NO_HISTORY, Desired, History, Outcome, Process
+from reconciler.model.state import NEVER, NO_HISTORY, Desired, History, Outcome, Process, RestartPolicy
 
 
 class Bucket(StrEnum):
@@ -18,8 +18,8 @@ class Bucket(StrEnum):
 
     KILLED = "killed"
     OVERDUE = "overdue"
-    DRAINING = "draining"
     LEFTOVERS = "leftovers"
+    DRAINING = "draining"
     SURPLUS = "surplus"
     OUTDATED = "outdated"
     FRESH = "fresh"
@@ -58,6 +58,11 @@ def _overdue(seat: Seat) -> bool:
     )
 
 
+def _without_end(process: Process) -> bool:
+    """Whether nothing says when it has to be gone. An endless grace period is for the main process and its work."""
+    return process.stopping is None or process.stopping.kill_at == NEVER
+
+
 def is_outdated(desired: Desired, ordinal: int, process: Process) -> bool:
     """Whether the process was started with another revision, or before a restart was asked for."""
     return process.revision != desired.revision or process.epoch < desired.epoch_of(ordinal)
@@ -81,6 +86,8 @@ def next_revision(desired: Desired, history: History) -> str:
     last = history.last_exit
     if last is None or desired.recreate or last.revision not in desired.startable:
         return desired.revision
+    if history.done_outcome is not None and desired.restart_policy is not RestartPolicy.ALWAYS:
+        return desired.revision  # its work at the old one is done, and is not done twice
     sound = last.outcome in (Outcome.SUCCEEDED, Outcome.UNKNOWN) or (
         last.outcome is Outcome.FAILED and history.failures <= 1
     )
@@ -95,14 +102,14 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(Bucket.OVERDUE, _overdue, "It drains for longer than its grace period, or nobody wants to wait: KILL."),
     Rule(
+        Bucket.LEFTOVERS,
+        lambda s: s.process is not None and s.process.ended and _without_end(s.process),
+        "Its main process ended, and what it left behind has no end set: it shall end before a successor starts.",
+    ),
+    Rule(
         Bucket.DRAINING,
         lambda s: s.process is not None and s.process.stopping is not None,
         "It was asked to end and is within its grace period.",
-    ),
-    Rule(
-        Bucket.LEFTOVERS,
-        lambda s: s.process is not None and s.process.ended,
-        "Its main process ended unasked and left others behind: they are asked to end before a successor starts.",
     ),
     Rule(
         Bucket.SURPLUS,
@@ -171,8 +178,8 @@ class ReplicaState(StrEnum):
 STATES: dict[Bucket, ReplicaState] = {
     Bucket.KILLED: ReplicaState.STOPPING,
     Bucket.OVERDUE: ReplicaState.STOPPING,
-    Bucket.DRAINING: ReplicaState.STOPPING,
     Bucket.LEFTOVERS: ReplicaState.STOPPING,
+    Bucket.DRAINING: ReplicaState.STOPPING,
     Bucket.SURPLUS: ReplicaState.RUNNING,
     Bucket.OUTDATED: ReplicaState.RUNNING,
     Bucket.FRESH: ReplicaState.RUNNING,

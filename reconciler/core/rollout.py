@@ -7,7 +7,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from reconciler.core.buckets import Bucket, is_outdated
+from reconciler.core.buckets import Bucket, is_outdated, next_revision
 from reconciler.core.health import available_at
 from reconciler.core.memory import Progressed
 from reconciler.model.state import NEVER, NO_HISTORY, Desired, Memory, Observed
@@ -38,7 +38,12 @@ def steps(
     available = {o for o in buckets if desired.wants(o) and is_available(desired, observed, memory, o, now)}
     wanted = sum(1 for o in buckets if desired.wants(o))
     budget = desired.max_unavailable - (wanted - len(available))
-    free = [o for o in outdated if o not in available]
+    # So is one that runs and is not available, unless it was just brought back as it was because too many are away.
+    free = [
+        o
+        for o in outdated
+        if o not in available and (budget >= 0 or not _was_brought_back(desired, observed, memory, o))
+    ]
     # Free ordinals first: carrying one over ends no process.
     spent = [o for o in (*sorted(returning), *sorted(outdated)) if o in available][: max(0, budget)]
     # One that is unavailable anyway is carried over while that keeps the bound, else it comes back as it was.
@@ -51,6 +56,12 @@ def is_available(desired: Desired, observed: Observed, memory: Memory, ordinal: 
     """Whether this replica is available, at whatever revision."""
     history = memory.histories.get(ordinal, NO_HISTORY)
     return now >= available_at(desired, observed.processes.get(ordinal), history)
+
+
+def _was_brought_back(desired: Desired, observed: Observed, memory: Memory, ordinal: int) -> bool:
+    """Whether this process is the old revision's second chance: if it were free now, it would come back the same."""
+    history = memory.histories.get(ordinal, NO_HISTORY)
+    return history.last_exit is not None and observed.processes[ordinal].revision == next_revision(desired, history)
 
 
 def _now_requested(desired: Desired, observed: Observed, ordinal: int) -> bool:
