@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from reconciler.model.program import ProgramSpec
 from reconciler.model.overrides import Overrides
+from reconciler.model.program import ProgramSpec
 from reconciler.model.state import Backoff, Cause, Desired, RestartPolicy
 
 
@@ -46,7 +46,7 @@ def desired_program(
         revision=revision,
         startable=frozenset((*startable, revision)),
         replicas=replicas,
-        kept=0 if phase.deleted else max(written, replicas),
+        kept=max(written, replicas),
         stop_cause=stop_cause,
         stopped_ordinals=frozenset(stop.ordinals or ()) if stop else frozenset(),
         kill_now=phase.kill_now or (stop is not None and stop.now),

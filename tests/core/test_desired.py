@@ -44,9 +44,9 @@ def test_single_replicas_that_are_stopped() -> None:
     assert (wanted.wants(1), wanted.wants(2), wanted.wants(6)) == (True, False, False)
 
 
-def test_what_is_deleted_is_not_even_remembered() -> None:
+def test_what_is_deleted_is_remembered_until_its_last_process_is_gone() -> None:
     wanted = desired(phase=Phase(deleted=True))
-    assert (wanted.replicas, wanted.kept, wanted.stop_cause) == (0, 0, Cause.PROGRAM_DELETED)
+    assert (wanted.replicas, wanted.kept, wanted.stop_cause) == (0, 6, Cause.PROGRAM_DELETED)
 
 
 def test_draining_wants_nothing_and_forgets_nothing() -> None:
