@@ -76,6 +76,14 @@ class StopBegan(NamedTuple):
     cause: Cause
     at: float
     kill_at: float
+    silent: bool = False  # it gets no stop signal
+
+
+class Signalled(NamedTuple):
+    """The stop signal was sent. Without this record the next controller sends it: it must not get lost."""
+
+    uid: str
+    ordinal: int
 
 
 class Killed(NamedTuple):
@@ -120,7 +128,9 @@ class Restored(NamedTuple):
     process: Sequence[Any] | None
 
 
-Record = Intended | Spawned | Exited | Emptied | StopBegan | Killed | Forgotten | Progressed | Reset | Restored
+Record = (
+    Intended | Spawned | Exited | Emptied | StopBegan | Signalled | Killed | Forgotten | Progressed | Reset | Restored
+)
 
 
 @dataclass(slots=True)
@@ -202,7 +212,14 @@ def _emptied(ledger: Ledger, record: Emptied) -> None:
 def _stop_began(ledger: Ledger, record: StopBegan) -> None:
     process = ledger.observed.processes.get(record.ordinal)
     if process is not None:
-        stopping = Stopping(record.cause, record.at, record.kill_at)
+        stopping = Stopping(record.cause, record.at, record.kill_at, signalled=record.silent)
+        ledger.observed.processes[record.ordinal] = process._replace(stopping=stopping)
+
+
+def _signalled(ledger: Ledger, record: Signalled) -> None:
+    process = ledger.observed.processes.get(record.ordinal)
+    if process is not None and process.stopping is not None:
+        stopping = process.stopping._replace(signalled=True)
         ledger.observed.processes[record.ordinal] = process._replace(stopping=stopping)
 
 
@@ -247,6 +264,7 @@ FOLDS: dict[type[Any], Callable[[Ledger, Any], None]] = {
     Exited: _exited,
     Emptied: _emptied,
     StopBegan: _stop_began,
+    Signalled: _signalled,
     Killed: _killed,
     Forgotten: _forgotten,
     Progressed: _progressed,
@@ -264,6 +282,7 @@ TAGS: dict[type[Any], str] = {
     Exited: "exited",
     Emptied: "emptied",
     StopBegan: "stop",
+    Signalled: "signalled",
     Killed: "killed",
     Forgotten: "forgotten",
     Progressed: "progressed",
@@ -299,7 +318,7 @@ def snapshot(uid: str, ledger: Ledger) -> Iterator[Record]:
     for ordinal in ordinals:
         process = ledger.observed.processes.get(ordinal)
         yield Restored(uid, ordinal, memory.histories.get(ordinal, NO_HISTORY), process)
-    if memory.available_revision and memory.available_revision != memory.progress_revision:
+    if memory.available_revision:
         yield Progressed(uid, memory.available_revision, 0, memory.progress_at, 1, True)
     if memory.progress_revision:
         yield Progressed(

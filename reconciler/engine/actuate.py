@@ -6,12 +6,13 @@ all observations.
 
 from collections.abc import Callable
 
-from reconciler.core.memory import Exited, Forgotten, Intended, Killed, Spawned, StopBegan
+from reconciler.core.memory import Exited, Forgotten, Intended, Killed, Signalled, Spawned, StopBegan
 from reconciler.core.plan import Action, Forget, Kill, Start, Stop
 from reconciler.core.restart import failures_after
 from reconciler.engine.building import Builder
 from reconciler.engine.controlled import Controlled
 from reconciler.engine.observe import Observer
+from reconciler.model.identity import ProcessId
 from reconciler.model.state import NO_HISTORY, Outcome
 from reconciler.ports import Clock, LogSink, ProcessTable, SpawnFailed
 
@@ -87,13 +88,28 @@ class Actuator:
 
     def _stop(self, controlled: Controlled, action: Stop) -> None:
         now = self._clock.now()
-        record = StopBegan(controlled.uid, action.ordinal, action.cause, now, action.kill_at)
+        record = StopBegan(controlled.uid, action.ordinal, action.cause, now, action.kill_at, action.silent)
         self._observer.record(controlled, record)
+        if not action.silent:
+            self._signal(controlled, action.ordinal, action.process, rest=action.rest)
+
+    def _signal(self, controlled: Controlled, ordinal: int, process: ProcessId, *, rest: bool) -> None:
         spec = controlled.built.spec
-        if action.rest:
-            self._table.signal(action.process, spec.stop_signal_number, "tree")
-        elif not action.silent:
-            self._table.signal(action.process, spec.stop_signal_number, spec.stop_scope)
+        self._table.signal(process, spec.stop_signal_number, "tree" if rest else spec.stop_scope)
+        self._observer.record(controlled, Signalled(controlled.uid, ordinal))
+
+    def resume_ends(self, controlled: Controlled) -> None:
+        """An earlier controller wrote down that it stops or kills, and may not have come to do it.
+
+        A signal may be sent twice, if that controller died just between sending it and writing so. It is never lost.
+        """
+        for ordinal, process in list(controlled.ledger.observed.processes.items()):
+            if process.stopping is None:
+                continue
+            if process.stopping.killed:
+                self._table.kill_tree(process.id, process.spawn_id)
+            elif not process.stopping.signalled:
+                self._signal(controlled, ordinal, process.id, rest=process.ended)
 
     def _kill(self, controlled: Controlled, action: Kill) -> None:
         process = controlled.ledger.observed.processes[action.ordinal]

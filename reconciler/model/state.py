@@ -64,6 +64,7 @@ class Stopping(NamedTuple):
     since: float
     kill_at: float  # NEVER when the grace period is `infinity`
     killed: bool = False
+    signalled: bool = False  # the stop signal was sent, or there is none in this drain
 
 
 class Process(NamedTuple):

@@ -15,6 +15,7 @@ from reconciler.core.memory import (
     Progressed,
     Reset,
     Restored,
+    Signalled,
     Spawned,
     StopBegan,
 )
@@ -108,7 +109,20 @@ def test_a_drain_and_its_kill_stand_with_the_process() -> None:
     assert (stopping.cause, stopping.kill_at, stopping.killed) == (Cause.SCALED_DOWN, NEVER, True)
 
 
-@pytest.mark.parametrize("record", [StopBegan("u1", 5, Cause.SUSPENDED, 1.0, 2.0), Killed("u1", 5, 1.0)])
+@pytest.mark.parametrize("silent", [True, False])
+def test_a_stop_signal_is_owed_until_it_was_sent(silent: bool) -> None:
+    began = StopBegan("u1", 0, Cause.SCALED_DOWN, 120.0, NEVER, silent)
+    stopping = folded(INTENT, SPAWNED, began).observed.processes[0].stopping
+    assert stopping is not None
+    assert stopping.signalled is silent
+    stopping = folded(INTENT, SPAWNED, began, Signalled("u1", 0)).observed.processes[0].stopping
+    assert stopping is not None
+    assert stopping.signalled
+
+
+@pytest.mark.parametrize(
+    "record", [StopBegan("u1", 5, Cause.SUSPENDED, 1.0, 2.0), Signalled("u1", 5), Killed("u1", 5, 1.0)]
+)
 def test_stopping_a_free_ordinal_changes_nothing(record: memory.Record) -> None:
     assert folded(INTENT, SPAWNED, record) == folded(INTENT, SPAWNED)
 
@@ -144,6 +158,7 @@ EXAMPLES = [
     FAILED,
     Emptied("u1", 0),
     StopBegan("u1", 0, Cause.SCALED_DOWN, 1.0, NEVER),
+    Signalled("u1", 0),
     Killed("u1", 0, 1.0),
     Forgotten("u1", 0),
     Progressed("u1", "r1", 0, 1.0, 2, True),
@@ -169,6 +184,7 @@ def test_what_a_newer_release_wrote_is_left_out() -> None:
         (INTENT, SPAWNED, StopBegan("u1", 0, Cause.SCALED_DOWN, 120.0, NEVER)),
         (INTENT, SPAWNED, FAILED._replace(done=True, outcome=Outcome.SUCCEEDED)),
         (INTENT, SPAWNED, FAILED, Progressed("u1", "r1", 0, 5.0, 6, True), Progressed("u1", "r2", 0, 9.0, 2, False)),
+        (Progressed("u1", "r1", 0, 5.0, 6, True), Progressed("u1", "r1", 1, 9.0, 2, False)),
     ],
 )
 def test_a_checkpoint_folds_to_the_same_ledger(records: tuple[memory.Record, ...]) -> None:
