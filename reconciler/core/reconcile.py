@@ -11,7 +11,7 @@ from reconciler.core import rollout
 from reconciler.core.buckets import Bucket, Seat, bucket_of, is_outdated, next_revision, seat_of
 from reconciler.core.health import available_at, is_proven
 from reconciler.core.plan import Action, Forget, Kill, Plan, Start, Stop
-from reconciler.core.restart import next_start_at
+from reconciler.core.restart import fails_until, next_start_at
 from reconciler.model.state import NEVER, Cause, Desired, History, Memory, Observed, Outcome
 
 LEFTOVERS_GRACE_SECONDS = 30.0
@@ -113,7 +113,10 @@ def _answer_running(seat: Seat, bucket: Bucket, steps: rollout.Steps) -> Answer:
         case Bucket.OUTDATED | Bucket.FRESH:
             at = available_at(desired, process, history)
             return None, at if at > now else NEVER
-    return None, NEVER  # KILLED, STEADY
+        case Bucket.STEADY:
+            at = fails_until(desired, ordinal, process, history)
+            return None, at if at > now else NEVER  # nothing is due then, but it is no CrashLoop any more
+    return None, NEVER  # KILLED
 
 
 def _answer_free(seat: Seat, bucket: Bucket, steps: rollout.Steps) -> Answer:

@@ -8,7 +8,7 @@ up. Every start keeps `minRestartInterval` from the one before.
 from typing import NamedTuple
 from zlib import crc32
 
-from reconciler.model.state import Desired, History, Outcome, Process, RestartPolicy
+from reconciler.model.state import NEVER, Desired, History, Outcome, Process, RestartPolicy
 
 
 class Verdict(NamedTuple):
@@ -68,6 +68,13 @@ def in_backoff(history: History, revision: str, epoch: int) -> bool:
     """Whether the failures so far are about this revision; a new one, or an operator's restart, starts at once."""
     last = history.last_exit
     return history.failures > 1 and last is not None and last.revision == revision and last.epoch >= epoch
+
+
+def fails_until(desired: Desired, ordinal: int, process: Process | None, history: History) -> float:
+    """Until when this replica counts as crashing: a streak of failures of this revision that no long run has ended."""
+    if not in_backoff(history, desired.revision, desired.epoch_of(ordinal)):
+        return -NEVER
+    return NEVER if process is None else process.started_at + desired.backoff.reset_after
 
 
 def is_done(desired: Desired, ordinal: int, history: History) -> bool:

@@ -64,6 +64,20 @@ def test_one_replica_is_always_asked_for() -> None:
     assert condition(found, "Available")[0] == "False"
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ({"runs": "r1", "since": 90}, "True"),  # it was started again, and has to prove itself
+        ({"runs": "r1", "since": 40}, "absent"),  # it has run for resetAfter
+        ({"runs": "r2", "since": 99, "revision": "r1"}, "absent"),  # the failures were of another revision
+        ({"runs": "r1", "since": 99, "failures": 1}, "absent"),  # one failure is no loop
+    ],
+)
+def test_a_crash_loop_ends_with_a_long_run_or_another_revision(words: dict[str, Any], expected: str) -> None:
+    found = status({0: {"exited": "Failed", "failures": 4, **words}}, replicas=1, revision=words["runs"])
+    assert condition(found, "CrashLoop")[0] == expected
+
+
 def test_a_program_at_zero_is_available() -> None:
     assert condition(status({}, replicas=0), "Available") == ("True", "NoReplicasWanted")
 
