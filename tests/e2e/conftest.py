@@ -1,4 +1,4 @@
-"""A controller to ask, and the command line to ask it with."""
+"""A controller to ask, and the command line to ask it with; or the whole product."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +7,7 @@ import pytest
 
 from reconciler.cli.main import run
 from support.calling import Call, Result
+from support.daemon import Daemon, daemon_in
 from support.fake_controller import FakeController, fake_controller
 
 
@@ -28,3 +29,10 @@ def call(capsys: pytest.CaptureFixture[str]) -> Call:
         return Result(code, *capsys.readouterr())
 
     return calling
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    """The whole product. Not started yet: what it shall find is declared first."""
+    with daemon_in(tmp_path) as house:
+        yield house
