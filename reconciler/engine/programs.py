@@ -80,7 +80,6 @@ class Programs:
                 self._loop.actuator.resume_streams(controlled)
                 self._loop.observer.adopt(controlled)
                 self._loop.actuator.resume_ends(controlled)
-                self._loop.actuator.resume_ends(controlled)
             else:
                 self._loop.observer.lose(controlled)
         if not same_boot:
