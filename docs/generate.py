@@ -19,7 +19,8 @@ DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent))
 
 from reconciler.cli.main import CHAPTERS, cli  # noqa: E402
-from reconciler.core.buckets import ReplicaState  # noqa: E402
+from reconciler.core.buckets import LIFE, RULES, STATES, ReplicaState  # noqa: E402
+from reconciler.core.memory import TAGS  # noqa: E402
 from reconciler.engine.conditions import EXPLAINED  # noqa: E402
 from reconciler.model.contacts import Probe  # noqa: E402
 from reconciler.model.fields import Reads  # noqa: E402
@@ -263,7 +264,7 @@ def _kind(schema: Any) -> str:
     return " or ".join(kinds)
 
 
-PAGES: dict[str, Callable[[], str]] = {
+REFERENCE: dict[str, Callable[[], str]] = {
     "manifest.md": manifest_page,
     "status.md": status_page,
     "cli.md": cli_page,
@@ -271,26 +272,74 @@ PAGES: dict[str, Callable[[], str]] = {
 }
 
 
-def outdated() -> list[str]:
+# ---- architecture.md: the parts between `<!-- generated: NAME -->` and `<!-- end -->` ----
+
+
+def bucket_table() -> str:
+    """The rules, in their order."""
+    lines = ["| bucket | why | users see |", "|---|---|---|"]
+    lines += [f"| {rule.bucket} | {rule.why} | {STATES[rule.bucket]} |" for rule in RULES]
+    return "\n".join(lines)
+
+
+def life_picture() -> str:
+    """From bucket to bucket, as transitions of the table of answers."""
+    lines = ["stateDiagram-v2", "  [*] --> due"]
+    lines += [f"  {before} --> {after}: {what}" for before, what, after in LIFE]
+    return "\n".join(lines)
+
+
+def record_table() -> str:
+    """What the journal holds."""
+    lines = ["| record | says |", "|---|---|"]
+    for kind, tag in TAGS.items():
+        lines.append(f"| `{tag}` | {(kind.__doc__ or '').splitlines()[0]} |")
+    return "\n".join(lines)
+
+
+def cause_list() -> str:
+    """The closed set."""
+    return ", ".join(f"`{cause}`" for cause in Cause) + ": [what they mean](reference/status.md#causes)."
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "buckets": bucket_table,
+    "life": lambda: f"```mermaid\n{life_picture()}\n```",
+    "records": record_table,
+    "causes": cause_list,
+}
+
+
+def architecture_page() -> str:
+    """The page as it is, with its generated parts made anew."""
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    for name, part in PARTS.items():
+        begin, end = f"<!-- generated: {name} -->\n", "<!-- end -->"
+        before, rest = page.split(begin, 1)
+        page = f"{before}{begin}\n{part()}\n\n{rest[rest.index(end) :]}"
+    return page
+
+
+PAGES = {DOCS / "reference" / name: page for name, page in REFERENCE.items()}
+PAGES[DOCS / "architecture.md"] = architecture_page
+
+
+def outdated() -> list[Path]:
     """The pages that the code has left behind."""
-    folder = DOCS / "reference"
-    return [
-        name
-        for name, page in PAGES.items()
-        if not (folder / name).exists() or (folder / name).read_text(encoding="utf-8") != page()
-    ]
+    return [path for path, page in PAGES.items() if not path.exists() or path.read_text(encoding="utf-8") != page()]
 
 
 def main() -> None:
     """Write the pages, or only look."""
-    names = outdated()
+    paths = outdated()
     if "--check" in sys.argv[1:]:
-        if names:
-            raise SystemExit(f"out of date: docs/reference/{{{','.join(names)}}}; run `make reference`")
+        if paths:
+            names = ", ".join(str(path.relative_to(DOCS.parent)) for path in paths)
+            raise SystemExit(f"out of date: {names}; run `make reference`")
         return
-    for name in names:
-        (DOCS / "reference" / name).write_text(PAGES[name](), encoding="utf-8")
-        print(f"docs/reference/{name}")
+    for path in paths:
+        path.write_text(PAGES[path](), encoding="utf-8")
+        print(path.relative_to(DOCS.parent))
 
 
 if __name__ == "__main__":

@@ -209,3 +209,28 @@ def state_of(seat: Seat) -> ReplicaState:
     if bucket is Bucket.WAITING and backing_off:
         return ReplicaState.BACK_OFF
     return STATES[bucket]
+
+
+LIFE: tuple[tuple[Bucket, str, Bucket], ...] = (
+    (Bucket.DUE, "start", Bucket.FRESH),
+    (Bucket.FRESH, "minReady is over", Bucket.STEADY),
+    (Bucket.FRESH, "fails again", Bucket.WAITING),
+    (Bucket.STEADY, "exits", Bucket.DUE),
+    (Bucket.STEADY, "exits, and is done", Bucket.DONE),
+    (Bucket.STEADY, "exits, and leaves others behind", Bucket.LEFTOVERS),
+    (Bucket.WAITING, "the delay is over", Bucket.DUE),
+    (Bucket.DONE, "another revision", Bucket.DUE),
+    (Bucket.STEADY, "another revision", Bucket.OUTDATED),
+    (Bucket.STEADY, "not wanted any more", Bucket.SURPLUS),
+    (Bucket.OUTDATED, "stop", Bucket.DRAINING),
+    (Bucket.SURPLUS, "stop", Bucket.DRAINING),
+    (Bucket.LEFTOVERS, "stop", Bucket.DRAINING),
+    (Bucket.DRAINING, "ends, still wanted", Bucket.DUE),
+    (Bucket.DRAINING, "ends, not wanted for now", Bucket.RESTING),
+    (Bucket.DRAINING, "ends, beyond the count", Bucket.ABANDONED),
+    (Bucket.DRAINING, "the grace period is over", Bucket.OVERDUE),
+    (Bucket.OVERDUE, "kill", Bucket.KILLED),
+    (Bucket.KILLED, "ends, still wanted", Bucket.DUE),
+    (Bucket.RESTING, "wanted again", Bucket.DUE),
+)
+"""What leads from bucket to bucket; a test lives through every line. Only the picture in the docs is drawn from it."""
