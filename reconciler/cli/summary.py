@@ -81,7 +81,7 @@ def failure_of(thing: Json, generation: int) -> str:
     if int(status.get("observedGeneration") or 0) < generation:
         return ""
     progressing = conditions_of(thing).get("Progressing", {})
-    if progressing.get("status") == "False" and not is_available(thing):
+    if progressing.get("status") == "False":
         return _because(progressing)
     failed = [row for row in processes_of(thing) if row.get("state") == "Failed"]
     if failed and not is_available(thing):

@@ -112,7 +112,8 @@ def _row(desired: Desired, observed: Observed, memory: Memory, ordinal: int, now
     last = history.last_exit
     revision = process.revision if process else last.revision if last else ""
     current = revision == desired.revision
-    available = current and now >= available_at(desired, process, history)
+    # Of whatever revision: in the middle of a rollout the old ones serve. Between two runs only the current one counts.
+    available = (current or process is not None) and now >= available_at(desired, process, history)
     ready = available or (process is not None and process.stopping is None and not process.ended)
     return Row(seat, state_of(seat), available, ready, updated=current)
 

@@ -42,6 +42,12 @@ def test_a_fresh_process_is_ready_and_not_yet_available() -> None:
     assert condition(found, "Available") == ("False", "MinimumReplicasUnavailable")
 
 
+def test_in_the_middle_of_a_rollout_the_old_ones_are_available_too() -> None:
+    found = status({**STEADY, 0: {"runs": "r2", "since": 99.5}}, revision="r2", max_unavailable=1)
+    assert (found["updatedReplicas"], found["availableReplicas"]) == (1, 2)
+    assert condition(found, "Available") == ("True", "MinimumReplicasAvailable")
+
+
 def test_run_once_workers_between_two_runs_are_available() -> None:
     found = status({0: {"exited": "Succeeded", "at": 99.9, "since": 99.89}}, replicas=1, run_once=True)
     assert (found["runningReplicas"], found["availableReplicas"]) == (0, 1)
