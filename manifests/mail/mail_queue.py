@@ -21,7 +21,8 @@ def opened() -> Iterator[sqlite3.Connection]:
     try:
         database.execute("PRAGMA journal_mode=WAL")
         database.execute(
-            "CREATE TABLE IF NOT EXISTS mails (id INTEGER PRIMARY KEY, address TEXT NOT NULL, claimed_at REAL)"
+            "CREATE TABLE IF NOT EXISTS mails "
+            "(id INTEGER PRIMARY KEY AUTOINCREMENT, address TEXT NOT NULL, claimed_at REAL)"
         )
         yield database
     finally:

@@ -3,7 +3,6 @@
 On an empty queue it waits a moment for a message before it exits, so that its restarts cost next to nothing.
 """
 
-import os
 import time
 
 import mail_queue
@@ -24,7 +23,7 @@ def main() -> None:
         time.sleep(SENDING_SECONDS)  # a mail server would take about as long
         mail_queue.done(queue, number)
         left = mail_queue.waiting(queue)
-    print(f"replica {os.environ['RECONCILER_REPLICA']} sent mail {number} to {address}, {left} wait", flush=True)
+    print(f"sent mail {number} to {address}, {left} wait", flush=True)
 
 
 main()

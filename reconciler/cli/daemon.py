@@ -54,9 +54,10 @@ def run(session: Session, paths: tuple[str, ...], config: str | None) -> int:
 @click.command()
 @directories_option
 @config_option
+@click.option("--no-output", is_flag=True, help="Leave out what the processes print.")
 @pass_session
-def up(session: Session, paths: tuple[str, ...], config: str | None) -> int:
-    """Try out a directory: run it, and show live what happens.
+def up(session: Session, paths: tuple[str, ...], config: str | None, no_output: bool) -> int:
+    """Try out a directory: run it, and show live what happens and what the processes print.
 
     Ctrl-C drains and ends; pressed again, it asks and kills. State and logs are kept apart from those of other
     directories. Ends with 1 if not everything had become available.
@@ -75,7 +76,9 @@ def up(session: Session, paths: tuple[str, ...], config: str | None) -> int:
     arguments += ["--up", f"--base-path={os.environ.get('PATH', os.defpath)}"]
     from reconciler.cli.live import Live
 
-    return Live(state_dir, keeper_command(state_dir, arguments), keeper_environment(), paths).run()
+    return Live(
+        state_dir, keeper_command(state_dir, arguments), keeper_environment(), paths, output=not no_output
+    ).run()
 
 
 def daemon_arguments(paths: Sequence[str], config: str | None) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from reconciler.cli import summary
 from reconciler.cli.describe import event_line
 from reconciler.cli.exits import DONE, FAILED
+from reconciler.cli.following import Following
 from reconciler.cli.output import error, hint, note, problem_text
 from reconciler.cli.text import age, counted, is_terminal, moment, now, paint, plain, terminal_columns
 from reconciler.client import Client, ClientError, socket_in
@@ -34,13 +35,20 @@ class Live:
     """One `up`, from start to end."""
 
     def __init__(
-        self, state_dir: str, command: Sequence[str], environment: Mapping[str, str], paths: Sequence[str]
+        self,
+        state_dir: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        paths: Sequence[str],
+        *,
+        output: bool = True,
     ) -> None:
         self._state_dir, self._command, self._environment = state_dir, command, environment
         self._paths = paths
         self._client = Client([socket_in(state_dir)], timeout_seconds=5.0)
         self._log_path = os.path.join(state_dir, "up.log")
         self._screen = Screen()
+        self._following = Following([socket_in(state_dir)]) if output else None
         self._seen: dict[tuple[Any, ...], None] = {}  # events that were printed, oldest first
         self._problems: list[Json] = []
         self._things: list[Json] = []
@@ -96,6 +104,7 @@ class Live:
                         is_new = False
                     self._print_events([event] if event else [])
                     self._look()
+                    self._print_output()
                     if keeper.poll() is not None:
                         return
             except ClientError:
@@ -112,6 +121,11 @@ class Live:
                 del self._seen[next(iter(self._seen))]
             self._screen.print(event_line(event))
 
+    def _print_output(self) -> None:
+        if self._following is not None:
+            for line in self._following.lines():
+                self._screen.print(line)
+
     def _look(self) -> None:
         """How things are. The more there is to look at, the more seldom."""
         began = time.monotonic()
@@ -119,6 +133,8 @@ class Live:
             return
         answer = self._client.programs()
         self._things = list(answer.get("items") or ())
+        if self._following is not None:
+            self._following.programs(summary.name_of(thing) for thing in self._things)
         problems = list(answer.get("problems") or ())
         for problem in problems:
             if problem not in self._problems:
@@ -173,6 +189,7 @@ class Live:
         told = ""
         client = Client([socket_in(self._state_dir)], timeout_seconds=1.0)
         while keeper.poll() is None:
+            self._print_output()
             try:
                 text = waiting_text(client.processes(), now())
             except ClientError:  # it answers no more
