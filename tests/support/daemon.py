@@ -147,6 +147,27 @@ class Daemon:
     def pump(self) -> int:
         return int(self.client.status()["daemon"]["pumpPid"])
 
+    def kill_controller(self) -> int:
+        """KILL to the controller; its pid. What is asked from now on is answered by the next one."""
+        pid = self.controller
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: not is_alive(pid), "the controller is gone")
+        return pid
+
+    def kill_pump(self) -> int:
+        """KILL to the pump; its pid."""
+        pid = self.pump
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: not is_alive(pid), "the pump is gone")
+        return pid
+
+    def kill_keeper(self) -> None:
+        """KILL to the keeper. Controller and pump leave by themselves; the processes stay."""
+        controller, pump = self.controller, self.pump
+        os.kill(self.keeper, signal.SIGKILL)
+        self._running[-1].wait()
+        eventually(lambda: not (is_alive(controller) or is_alive(pump)), "controller and pump have left")
+
     # ---- manifests ----
 
     def write(self, name: str, content: str | bytes) -> Path:
@@ -274,7 +295,10 @@ class Daemon:
         """What a replica has printed, over all segments that are not compressed, oldest first."""
         folder = self.state / "logs" / name
         old = sorted(p for p in folder.glob(f"{ordinal}.log.*") if p.suffix not in (".idx", ".gz"))
-        return b"".join(path.read_bytes() for path in [*old, folder / f"{ordinal}.log"])
+        try:
+            return b"".join(path.read_bytes() for path in [*old, folder / f"{ordinal}.log"])
+        except FileNotFoundError:  # not begun, or rotated while we looked
+            return b""
 
     # ---- the end ----
 

@@ -42,9 +42,21 @@ case $mode in
     note grandson $!
     while :; do wait; done
     ;;
-  piece) # one piece of work that may not be interrupted: ends when the file $1 is there
+  piece) # one piece of work that may not be interrupted: ends when the file $1 is there, with code $2 or by signal $2
     trap 'leave 1 signalled TERM' TERM
     while [ ! -e "$1" ]; do rest 0.05; done
-    note end 0
+    case ${2:-0} in
+      [0-9]*) leave "${2:-0}" end "${2:-0}" ;;
+      *) note end "$2"; kill -s "$2" $$ ;;
+    esac
+    ;;
+  count) # print lines with numbers from 1 to $1, with a moment of rest after each 200; ends with code $2
+    n=0
+    while [ "$n" -lt "$1" ]; do
+      n=$((n + 1))
+      echo "$$ $n ............................................................"
+      [ $((n % 200)) != 0 ] || rest 0.01
+    done
+    leave "${2:-0}" end "$n"
     ;;
 esac

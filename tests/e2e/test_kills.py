@@ -1,0 +1,251 @@
+"""`kill -9` of controller, pump and keeper: no process notices, no byte is lost, no exit code, no delay of a back-off."""
+
+import itertools
+import os
+import random
+import signal
+import time
+
+import pytest
+
+from support.daemon import Daemon, always, cpu_seconds, eventually, is_alive
+
+LINES = 20_000
+SMALL_SEGMENTS = {"maxSize": "64Ki", "maxFiles": 200, "compress": "none"}
+
+
+def lines_of(pid: int) -> bytes:
+    """What ledger_worker.sh prints in its mode `count`."""
+    return b"".join(b"%d %d %s\n" % (pid, n, b"." * 60) for n in range(1, LINES + 1))
+
+
+def assert_all_was_logged_once(daemon: Daemon, name: str) -> None:
+    """Every byte that the processes printed stands in the segments, in order."""
+    eventually(lambda: len(daemon.ledger("end")) == len(daemon.ledger("start")), "all have printed")
+    for entry in daemon.ledger("start"):
+        expected = lines_of(entry.pid)
+        eventually(lambda e=entry, x=expected: len(daemon.log(name, e.replica)) >= len(x), "the log is written")
+        assert daemon.log(name, entry.replica) == expected
+        assert len(list((daemon.state / "logs" / name).glob(f"{entry.replica}.log*"))) > 3, "nothing was rotated"
+
+
+class TestController:
+    def test_its_death_is_not_noticed_by_processes_nor_by_who_asks(self, daemon: Daemon) -> None:
+        daemon.declare("web", *daemon.worker("steady"), replicas=5)
+        daemon.start()
+        pids, first = daemon.until_running("web", 5), daemon.controller
+        before = daemon.object("web")
+        os.kill(first, signal.SIGKILL)
+        began = time.monotonic()
+        asked = daemon.cli("get")  # the keeper holds the socket: the question waits for the next controller
+        assert time.monotonic() - began < 10
+        assert "web" in asked.out
+        daemon.await_ready()
+        second = daemon.controller
+        assert second != first
+        assert cpu_seconds(second) < 1.0, "back within a second, if nobody else were on this machine"
+        assert daemon.until_running("web", 5) == pids
+        assert len(daemon.ledger()) == 5
+        after = daemon.object("web")
+        assert after["metadata"] == before["metadata"]
+        assert [row["runs"] for row in after["status"]["processes"]] == [1] * 5
+        assert daemon.client.status()["daemon"]["controllerDeaths"] == 1
+        daemon.declare("web", *daemon.worker("steady"), replicas=6)
+        assert pids.items() <= daemon.until_running("web", 6).items()
+
+    @pytest.mark.parametrize(("how", "code", "killed_by"), [("7", 7, None), ("KILL", None, "KILL"), ("0", 0, None)])
+    def test_how_a_process_ended_meanwhile_is_known_exactly(
+        self, daemon: Daemon, how: str, code: int | None, killed_by: str | None
+    ) -> None:
+        go = daemon.folder / "go"
+        daemon.declare("work", *daemon.worker("piece", go, how), replicas=3, restart_policy="Never")
+        daemon.start()
+        pids = daemon.until_running("work", 3)
+        os.kill(daemon.keeper, signal.SIGSTOP)  # so that nobody takes over before they have ended
+        try:
+            daemon_pid = _controller_of(daemon)
+            os.kill(daemon_pid, signal.SIGKILL)
+            go.touch()
+            eventually(lambda: not any(map(is_alive, pids.values())), "all three have ended")
+        finally:
+            os.kill(daemon.keeper, signal.SIGCONT)
+        eventually(lambda: all("lastExit" in row for row in daemon.processes("work")), "their ends are known")
+        for row in daemon.processes("work"):
+            assert (row["lastExit"]["code"], row["lastExit"]["signal"]) == (code, killed_by)
+            assert row["state"] == ("Succeeded" if code == 0 else "Failed")
+            assert row["runs"] == 1
+        assert len(daemon.ledger("start")) == 3
+
+    def test_a_back_off_goes_on_where_it_was(self, daemon: Daemon) -> None:
+        daemon.declare("sick", *daemon.worker("once", 1), restart_backoff={"initial": "1h", "max": "1h", "jitter": 0})
+        daemon.start()
+        eventually(lambda: "nextStartAt" in daemon.processes("sick")[0] if daemon.processes("sick") else False)
+        before = daemon.processes("sick")[0]
+        daemon.kill_controller()
+        after = eventually(lambda: daemon.processes("sick"))[0]
+        assert (after["failures"], after["state"]) == (2, "BackOff")
+        assert after["nextStartAt"][:18] == before["nextStartAt"][:18]
+        always(lambda: len(daemon.ledger("start")) == 2, 0.3)
+
+    def test_run_once_work_is_neither_doubled_nor_lost(self, daemon: Daemon) -> None:
+        daemon.declare("mail", *daemon.worker("once"), replicas=4, run_once=True, min_restart_interval="0s")
+        daemon.start()
+        for deaths in (1, 2):
+            count = len(daemon.ledger())
+            eventually(lambda c=count: len(daemon.ledger()) > c + 40, "it works")
+            time.sleep(random.uniform(0, 0.05))
+            daemon.kill_controller()
+            eventually(lambda d=deaths: daemon.client.status()["daemon"]["controllerDeaths"] == d)
+        count = len(daemon.ledger())
+        eventually(lambda: len(daemon.ledger()) > count + 40, "it works again")
+        daemon.cli("stop", "mail")
+        daemon.until_at_rest("mail")
+        for replica, entries in itertools.groupby(
+            sorted(daemon.ledger(), key=lambda e: e.replica), lambda e: e.replica
+        ):
+            words = [(entry.what, entry.pid) for entry in entries]
+            starts, ends = words[::2], words[1::2]
+            assert [pid for _, pid in starts] == [pid for _, pid in ends], f"two at once at ordinal {replica}"
+            assert ({what for what, _ in starts}, {what for what, _ in ends}) == ({"start"}, {"end"})
+        daemon.declare("mail", *daemon.worker("steady"), replicas=4)
+        daemon.cli("start", "mail")
+        daemon.until_running("mail", 4)
+        # Of a start that a death interrupted nobody can say whether it was one.
+        assert abs(sum(row["runs"] for row in daemon.processes("mail")) - len(daemon.ledger("start"))) <= 2
+
+    def test_a_rollout_goes_on_and_keeps_its_bounds(self, daemon: Daemon) -> None:
+        spec = {"replicas": 6, "strategy": {"maxUnavailable": 2}, "min_ready": "100ms"}
+        daemon.declare("web", *daemon.worker("steady"), env={"VERSION": "1"}, **spec)
+        daemon.start()
+        daemon.until_available("web")
+        daemon.declare("web", *daemon.worker("steady"), env={"VERSION": "2"}, **spec)
+        kills = 0
+        while len(daemon.ledger("start")) < 12:
+            alive = sum(is_alive(entry.pid) for entry in daemon.ledger("start"))
+            assert 4 <= alive <= 6
+            if len(daemon.ledger("start")) >= 7 + 2 * kills and kills < 2:
+                daemon.kill_controller()
+                kills += 1
+        daemon.until_available("web")
+        assert len(daemon.ledger("start")) == 12
+        assert [e.more for e in daemon.ledger("start") if is_alive(e.pid)] == ["2"] * 6
+
+    def test_after_three_deaths_it_keeps_what_runs_and_reads_no_manifests(self, daemon: Daemon) -> None:
+        daemon.declare("web", *daemon.worker("steady"), replicas=2)
+        daemon.start()
+        pids = daemon.until_running("web", 2)
+        for deaths in (1, 2, 3):
+            daemon.kill_controller()
+            eventually(lambda d=deaths: daemon.client.status()["daemon"]["controllerDeaths"] == d)
+        assert daemon.cli("status", "--daemon", code=1).out.count("safeMode") == 1
+        assert daemon.holds("web", "SafeMode")
+        assert daemon.until_running("web", 2) == pids
+        daemon.declare("web", *daemon.worker("steady"), replicas=3)
+        always(lambda: daemon.pids("web") == pids, 0.5)
+
+    def test_usr1_replaces_it_and_keeps_the_processes(self, daemon: Daemon) -> None:
+        daemon.declare("web", *daemon.worker("steady"), replicas=2)
+        daemon.start()
+        pids, first = daemon.until_running("web", 2), daemon.controller
+        os.kill(daemon.keeper, signal.SIGUSR1)
+        eventually(lambda: not is_alive(first), "the old one has left")
+        assert daemon.until_running("web", 2) == pids
+        assert daemon.controller != first
+        assert daemon.client.status()["daemon"]["controllerDeaths"] == 0
+
+
+class TestLogs:
+    def test_no_byte_is_lost_or_doubled_when_controller_and_pump_are_killed(self, daemon: Daemon) -> None:
+        daemon.declare("talk", *daemon.worker("count", LINES), replicas=3, restart_policy="Never", logs=SMALL_SEGMENTS)
+        daemon.start()
+        for kill in (daemon.kill_pump, daemon.kill_controller, daemon.kill_pump):
+            size = sum(len(daemon.log("talk", ordinal)) for ordinal in range(3))
+            eventually(lambda s=size: sum(len(daemon.log("talk", n)) for n in range(3)) > s + 50_000, "they print")
+            kill()
+        assert len(daemon.ledger("end")) < 3, "they were done before all was killed"
+        assert_all_was_logged_once(daemon, "talk")
+        assert len(daemon.ledger("start")) == 3
+        eventually(lambda: [row["state"] for row in daemon.processes("talk")] == ["Succeeded"] * 3)
+
+    def test_no_byte_is_lost_or_doubled_when_the_keeper_is_killed(self, daemon: Daemon) -> None:
+        daemon.declare("talk", *daemon.worker("count", LINES), replicas=2, restart_policy="Never", logs=SMALL_SEGMENTS)
+        daemon.start()
+        eventually(lambda: len(daemon.log("talk", 0)) > 50_000, "they print")
+        daemon.kill_keeper()
+        assert len(daemon.ledger("end")) < 2, "they were done before the keeper was killed"
+        daemon.start()
+        assert_all_was_logged_once(daemon, "talk")
+        assert len(daemon.ledger("start")) == 2
+
+    def test_what_is_asked_for_by_the_command_line_is_what_was_printed(self, daemon: Daemon) -> None:
+        daemon.declare("talk", *daemon.worker("count", 1000), restart_policy="Never", logs=SMALL_SEGMENTS)
+        daemon.start()
+        eventually(lambda: daemon.ledger("end"))
+        daemon.kill_pump()
+        eventually(lambda: daemon.log("talk").endswith(b" 1000 " + b"." * 60 + b"\n"))
+        told = daemon.cli("logs", "talk", "--tail", "1000").out
+        assert told.encode() == daemon.log("talk")
+
+
+class TestKeeper:
+    def test_processes_outlive_it_and_the_next_run_takes_them_over(self, daemon: Daemon) -> None:
+        daemon.declare("web", *daemon.worker("steady"), replicas=3)
+        daemon.start()
+        pids = daemon.until_running("web", 3)
+        daemon.kill_keeper()
+        assert all(map(is_alive, pids.values()))
+        assert daemon.cli("get", code=5).out == ""
+        daemon.start()
+        assert daemon.until_running("web", 3) == pids
+        assert len(daemon.ledger()) == 3
+        daemon.declare("web", *daemon.worker("steady"), replicas=2)
+        assert daemon.until_running("web", 2) == {0: pids[0], 1: pids[1]}
+        os.kill(pids[0], signal.SIGKILL)
+        eventually(lambda: len(daemon.ledger("start")) == 4, "who is not our own process is missed, too")
+        assert daemon.until_running("web", 2)[1] == pids[1]
+
+    def test_an_end_that_nobody_saw_is_unknown_unless_the_kernel_knows_and_nothing_is_repeated(
+        self, daemon: Daemon
+    ) -> None:
+        daemon.declare("web", *daemon.worker("steady"))
+        daemon.declare("work", *daemon.worker("piece", daemon.folder / "go"), restart_policy="Never")
+        daemon.start()
+        web, work = daemon.until_running("web", 1), daemon.until_running("work", 1)
+        daemon.kill_keeper()
+        for pid in (web[0], work[0]):
+            os.kill(pid, signal.SIGKILL)
+            eventually(lambda p=pid: not is_alive(p))
+        daemon.start()
+        eventually(lambda: daemon.until_running("web", 1) != web, "its place is taken")
+        # Where nobody reaped them (a container without an init), the zombie still tells.
+        known = {("Unknown", None, 0), ("Failed", "KILL", 1)}
+        row = daemon.processes("web")[0]
+        assert (row["lastExit"]["outcome"], row["lastExit"]["signal"], row.get("failures", 0)) in known
+        eventually(lambda: daemon.processes("work")[0]["state"] in {"Unknown", "Failed"}, "it may have done its work")
+        assert [entry.pid for entry in daemon.ledger("start")].count(work[0]) == 1
+        assert len(daemon.ledger("start")) == 3
+
+    def test_a_second_run_on_the_same_state_is_refused(self, daemon: Daemon) -> None:
+        daemon.start()
+        refused = daemon.cli("run", "-f", daemon.manifests, code=6)
+        assert f"already runs on {daemon.state} (pid {daemon.keeper})" in refused.err
+        assert daemon.client.is_ready()
+
+    def test_everything_may_be_killed_at_once(self, daemon: Daemon) -> None:
+        daemon.declare("web", *daemon.worker("steady"), replicas=2)
+        daemon.start()
+        old = daemon.until_running("web", 2)
+        for pid in (daemon.controller, daemon.pump, daemon.keeper, *old.values()):
+            os.kill(pid, signal.SIGKILL)
+        eventually(lambda: not any(map(is_alive, (daemon.keeper, *old.values()))))
+        daemon.start()
+        eventually(
+            lambda: not set(daemon.until_running("web", 2).values()) & set(old.values()), "their places are taken"
+        )
+        daemon.until_available("web")
+        assert not daemon.condition("web", "CrashLoop")
+
+
+def _controller_of(daemon: Daemon) -> int:
+    """The controller's pid, from /proc: the API is not asked while the keeper stands still."""
+    return next(proc.pid for proc in daemon.everybody() if "reconciler.app" in proc.command)
