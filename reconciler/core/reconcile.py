@@ -46,9 +46,7 @@ def reconcile(desired: Desired, observed: Observed, memory: Memory, now: float) 
     )
     steps = NO_STEPS if settled else rollout.steps(desired, observed, memory, buckets, returning, now)
     actions: list[Action] = []
-    wake_at = rollout.deadline_at(desired, observed, memory)
-    if wake_at <= now:
-        wake_at = NEVER  # it is over: status says so, and only an event or an edit changes anything
+    wake_at = _deadline_ahead(desired, observed, memory, now)
     for ordinal, bucket in buckets.items():
         action, look_again_at = _answer(seats[ordinal], bucket, steps)
         if action is not None:
@@ -65,7 +63,7 @@ def reconcile_only(
     `wake_at` is about these replicas only: the earlier one of it and the last full pass's holds.
     """
     actions: list[Action] = []
-    wake_at = NEVER
+    wake_at = _deadline_ahead(desired, observed, memory, now)
     for ordinal in ordinals:
         seat = seat_of(desired, ordinal, observed.processes, memory.histories, now)
         bucket = bucket_of(seat)
@@ -76,6 +74,12 @@ def reconcile_only(
             actions.append(action)
         wake_at = min(wake_at, look_again_at)
     return Plan(tuple(actions), wake_at)
+
+
+def _deadline_ahead(desired: Desired, observed: Observed, memory: Memory, now: float) -> float:
+    """When the rollout will have taken too long. Once that is over status says so, and no time changes anything."""
+    at = rollout.deadline_at(desired, observed, memory)
+    return at if at > now else NEVER
 
 
 def _is_returning(seat: Seat) -> bool:
