@@ -128,8 +128,27 @@ class Restored(NamedTuple):
     process: Sequence[Any] | None
 
 
+class Departed(NamedTuple):
+    """The last process of a deleted object is gone. Until then a namesake takes over what was remembered of it."""
+
+    uid: str
+    name: str
+    until: float
+
+
 Record = (
-    Intended | Spawned | Exited | Emptied | StopBegan | Signalled | Killed | Forgotten | Progressed | Reset | Restored
+    Intended
+    | Spawned
+    | Exited
+    | Emptied
+    | StopBegan
+    | Signalled
+    | Killed
+    | Forgotten
+    | Progressed
+    | Reset
+    | Restored
+    | Departed
 )
 
 
@@ -140,6 +159,7 @@ class Ledger:
     observed: Observed = field(default_factory=Observed)
     memory: Memory = field(default_factory=Memory)
     intent: Intended | None = None  # spawns are serial: at most one is open in all ledgers together
+    departed: Departed | None = None
 
 
 def fold(ledger: Ledger, record: Record) -> None:
@@ -258,6 +278,10 @@ def _restored(ledger: Ledger, record: Restored) -> None:
         ledger.observed.processes[record.ordinal] = process_from(record.process)
 
 
+def _departed(ledger: Ledger, record: Departed) -> None:
+    ledger.departed = record
+
+
 FOLDS: dict[type[Any], Callable[[Ledger, Any], None]] = {
     Intended: _intended,
     Spawned: _spawned,
@@ -270,6 +294,7 @@ FOLDS: dict[type[Any], Callable[[Ledger, Any], None]] = {
     Progressed: _progressed,
     Reset: _reset,
     Restored: _restored,
+    Departed: _departed,
 }
 """Total over Record; a test says so."""
 
@@ -288,6 +313,7 @@ TAGS: dict[type[Any], str] = {
     Progressed: "progressed",
     Reset: "reset",
     Restored: "restored",
+    Departed: "departed",
 }
 RECORDS = {tag: record for record, tag in TAGS.items()}
 ENUMS: dict[str, type[Cause] | type[Outcome]] = {"cause": Cause, "outcome": Outcome}
@@ -331,6 +357,8 @@ def snapshot(uid: str, ledger: Ledger) -> Iterator[Record]:
         )
     if ledger.intent is not None:
         yield ledger.intent
+    if ledger.departed is not None:
+        yield ledger.departed
 
 
 def history_from(values: Sequence[Any]) -> History:

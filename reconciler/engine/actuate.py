@@ -84,6 +84,7 @@ class Actuator:
             message=reason,
         )
         self._observer.record(controlled, record)
+        self._observer.failed(controlled, action.ordinal)
         self._failed_start(controlled, action.ordinal)
 
     def _stop(self, controlled: Controlled, action: Stop) -> None:
@@ -122,6 +123,13 @@ class Actuator:
         controlled.streams_from.pop(ordinal, None)
         for stream in controlled.open_streams.pop(ordinal, ()):
             self._sink.close(stream.id)
+
+    def close_streams(self, controlled: Controlled) -> None:
+        """Nothing of this Program will write any more; the log files stay."""
+        for streams in controlled.open_streams.values():
+            for stream in streams:
+                self._sink.close(stream.id)
+        controlled.open_streams.clear()
 
     def resume_streams(self, controlled: Controlled) -> None:
         """Processes of an earlier controller write to their FIFOs: have them moved on."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from reconciler.core import rollout
-from reconciler.core.memory import encode, snapshot
+from reconciler.core.memory import Ledger, encode, snapshot
 from reconciler.core.plan import Action, Plan, Start
 from reconciler.core.reconcile import reconcile, reconcile_only
 from reconciler.engine.actuate import Actuator
@@ -49,6 +49,7 @@ class Loop:
         self._clock, self._journal = ports.clock, ports.journal
         self._scheduling = scheduling
         self.programs: dict[str, Controlled] = {}
+        self.departed: dict[str, Ledger] = {}  # by name: deleted and gone, still remembered for a namesake
         self._queue: dict[Controlled, None] = {}  # an ordered set
         self._scheduled = False
         self._observing = False
@@ -155,8 +156,8 @@ class Loop:
             # What may not be done twice is not begun while it cannot be written down that it was.
             self._scheduling.later(UNWRITABLE_RETRY_SECONDS, lambda: self.mark(controlled, action.ordinal))
             return
+        self.publisher.acts(controlled, action)
         self.actuator.carry_out(controlled, action)
-        self.publisher.acted(controlled, action)
 
     def _fail(self, controlled: Controlled) -> None:
         log.exception("program/%s: a pass failed; it is tried again in %g s", controlled.name, RETRY_SECONDS)
@@ -187,13 +188,14 @@ class Loop:
 
     def checkpoint(self) -> None:
         """Let the journal begin anew with what is known."""
-        self._checkpoint_at = self._clock.now() + CHECKPOINT_SECONDS
-        self._journal.checkpoint(record for controlled in self.programs.values() for record in encoded(controlled))
-
-
-def encoded(controlled: Controlled) -> list[tuple[object, ...]]:
-    """One object's records for a checkpoint."""
-    return [encode(record) for record in snapshot(controlled.uid, controlled.ledger)]
+        now = self._clock.now()
+        self._checkpoint_at = now + CHECKPOINT_SECONDS
+        for name, ledger in list(self.departed.items()):
+            if ledger.departed is None or ledger.departed.until <= now:
+                del self.departed[name]
+        known = [(controlled.uid, controlled.ledger) for controlled in self.programs.values()]
+        known += [(ledger.departed.uid, ledger) for ledger in self.departed.values() if ledger.departed is not None]
+        self._journal.checkpoint(encode(record) for uid, ledger in known for record in snapshot(uid, ledger))
 
 
 def _must_not_repeat(controlled: Controlled) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from reconciler.core.desired import Identity, Phase, desired_program
 from reconciler.core.effects import Edit, Effect, effect_of
 from reconciler.core.homes import Accept, Change, Conflict, Invalid, Remove, SourceSuspect
-from reconciler.core.memory import Ledger, Reset, Restored
+from reconciler.core.memory import Departed, Ledger, Reset, Restored
 from reconciler.engine.building import Builder, keep_templates
 from reconciler.engine.controlled import Built, Controlled
 from reconciler.engine.loop import Loop
@@ -21,7 +21,7 @@ from reconciler.model.identity import Key
 from reconciler.model.objects import Accepted, StateWriteFailed
 from reconciler.model.overrides import Overrides
 from reconciler.model.revision import changed_fields, uses_count
-from reconciler.model.state import Desired, History, Observed
+from reconciler.model.state import Desired, Observed
 from reconciler.ports import Clock
 
 KIND = "Program"
@@ -47,11 +47,11 @@ class Programs:
         self._clock, self._store, self._builder = clock, store, builder
         self._loop, self._publisher = loop, publisher
         self.by_name = loop.programs
-        self._departed: dict[str, tuple[float, dict[int, History]]] = {}  # name -> until when, what is remembered
         self._successors: dict[str, Accepted] = {}  # accepted while a deleted namesake still drains
         self._found: set[str] = set()  # names about which intake had something to say last
         self.phase = Phase()
         loop.emptied = self._emptied
+        loop.observer.failed = publisher.failed
 
     # --- taking over ------------------------------------------------------------------------------------------------
 
@@ -72,17 +72,22 @@ class Programs:
             controlled.deleted = deleted
             self._restore_templates(controlled)
             self.refresh(controlled)
+        for ledger in ledgers.values():
+            if ledger.departed is not None:
+                self._loop.departed[ledger.departed.name] = ledger  # the last one of a name is the youngest
 
     def adopt(self, *, same_boot: bool) -> None:
         """Take over the processes that run; those of an earlier boot can only be declared gone."""
         for controlled in self.by_name.values():
             if same_boot:
+                self._inherit(controlled)
                 self._loop.actuator.resume_streams(controlled)
                 self._loop.observer.adopt(controlled)
                 self._loop.actuator.resume_ends(controlled)
             else:
                 self._loop.observer.lose(controlled)
         if not same_boot:
+            self._loop.departed.clear()  # their time was of that boot
             # What is appended from here on is of this boot, or the next controller would give up what we start.
             self._loop.checkpoint()
 
@@ -127,16 +132,23 @@ class Programs:
 
     def _create(self, accepted: Accepted) -> None:
         controlled = self._control(accepted, Ledger(), Overrides())
-        until, histories = self._departed.pop(accepted.name, (0.0, {}))
-        if self._clock.now() < until:
-            # Delete and re-create is no way around a back-off.
-            for ordinal, history in histories.items():
-                self._loop.observer.record(controlled, Restored(accepted.uid, ordinal, history, None))
+        self._inherit(controlled)
         self.refresh(controlled)
         effect = effect_of(None, controlled.desired, NO_PROCESSES, Edit())
         self._announce(controlled, effect)
         self._remember_revision(controlled)
         self._loop.mark(controlled)
+
+    def _inherit(self, controlled: Controlled) -> None:
+        """Delete and re-create is no way around a back-off. What was done is another matter: this is a new object."""
+        departed = self._loop.departed.pop(controlled.name, None)
+        if departed is None or departed.departed is None or self._clock.now() >= departed.departed.until:
+            return
+        known = controlled.ledger.memory.histories
+        for ordinal, history in departed.memory.histories.items():
+            if ordinal not in known:  # a controller may have died half-way through this
+                left = history._replace(done_revision="", done_epoch=0, done_outcome=None)
+                self._loop.observer.record(controlled, Restored(controlled.uid, ordinal, left, None))
 
     def _control(self, accepted: Accepted, ledger: Ledger, overrides: Overrides) -> Controlled:
         built = self._builder.build(accepted, overrides)
@@ -184,11 +196,10 @@ class Programs:
 
     def _emptied(self, controlled: Controlled) -> None:
         """The last process of a deleted Program is gone."""
-        name, desired = controlled.name, controlled.desired
-        until = self._clock.now() + desired.backoff.reset_after
-        self._departed[name] = (until, dict(controlled.ledger.memory.histories))
-        for ordinal in list(controlled.ledger.memory.histories):
-            self._loop.actuator.forget(controlled, ordinal)
+        name, until = controlled.name, self._clock.now() + controlled.desired.backoff.reset_after
+        self._loop.observer.record(controlled, Departed(controlled.uid, name, until))
+        self._loop.departed[name] = controlled.ledger
+        self._loop.actuator.close_streams(controlled)
         self._loop.forget(controlled)
         del self.by_name[name]
         self._builder.forget(name)

@@ -6,6 +6,7 @@ import pytest
 
 from reconciler.core import memory
 from reconciler.core.memory import (
+    Departed,
     Emptied,
     Exited,
     Forgotten,
@@ -152,6 +153,12 @@ def test_every_record_has_a_fold_a_tag_and_a_way_back() -> None:
     assert len(set(memory.TAGS.values())) == len(kinds)
 
 
+def test_what_departed_is_remembered_with_its_name_and_until_when() -> None:
+    departed = Departed("u1", "web", 160.0)
+    assert folded(INTENT, SPAWNED, FAILED, departed).departed == departed
+    assert folded(INTENT, SPAWNED, FAILED, departed).memory.histories[0].failures == 3
+
+
 EXAMPLES = [
     INTENT,
     SPAWNED,
@@ -163,6 +170,7 @@ EXAMPLES = [
     Forgotten("u1", 0),
     Progressed("u1", "r1", 0, 1.0, 2, True),
     Reset("u1", -1),
+    Departed("u1", "web", 160.0),
 ]
 
 
@@ -185,6 +193,7 @@ def test_what_a_newer_release_wrote_is_left_out() -> None:
         (INTENT, SPAWNED, FAILED._replace(done=True, outcome=Outcome.SUCCEEDED)),
         (INTENT, SPAWNED, FAILED, Progressed("u1", "r1", 0, 5.0, 6, True), Progressed("u1", "r2", 0, 9.0, 2, False)),
         (Progressed("u1", "r1", 0, 5.0, 6, True), Progressed("u1", "r1", 1, 9.0, 2, False)),
+        (INTENT, SPAWNED, FAILED, Departed("u1", "web", 160.0)),
     ],
 )
 def test_a_checkpoint_folds_to_the_same_ledger(records: tuple[memory.Record, ...]) -> None:
