@@ -10,7 +10,8 @@ import mmap
 import os
 import sys
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from json import encoder
 from typing import Any, Final
 
 SEGMENT: Final = "segment"
@@ -20,7 +21,24 @@ _VERSION: Final = 1
 _WORD: Final = 8  # a header: length of the payload in the low half, its CRC-32 in the high half; 0: nothing follows
 _PAGE: Final = mmap.PAGESIZE
 
-_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+Encode = Callable[[Sequence[Any]], bytes]
+
+
+def _encoding() -> Encode:
+    """Records as compact JSON. `json` makes an encoder for every call, which costs more than to encode a record."""
+    make = getattr(encoder, "c_make_encoder", None)
+    if make is None:  # this interpreter has none in C
+        encode_text = json.JSONEncoder(separators=(",", ":")).encode
+        return lambda record: encode_text(record).encode()
+    encode = make(None, _refuse, encoder.encode_basestring_ascii, None, ":", ",", False, False, True)
+    return lambda record: "".join(encode(record, 0)).encode()
+
+
+def _refuse(value: object) -> Any:
+    raise TypeError(f"no JSON value: {value!r}")
+
+
+_encode = _encoding()
 
 
 class SegmentJournal:
@@ -53,7 +71,7 @@ class SegmentJournal:
         """Write one record. Never raises for the disk's sake; see `writable`."""
         if not self._writable:
             return
-        payload = _encode(record).encode()
+        payload = _encode(record)
         start = self._end
         end = start + _WORD + (len(payload) + 7 & ~7)
         if end + _WORD > self._size and not self._grow(end + _WORD):
@@ -83,8 +101,8 @@ class SegmentJournal:
 
     def checkpoint(self, records: Iterable[Sequence[Any]]) -> None:
         """Replace all that was written by these records. When the disk refuses, what was there stays in force."""
-        payloads = [_encode(["journal", _VERSION, self._boot_id]).encode()]
-        payloads += [_encode(record).encode() for record in records]
+        payloads = [_encode(["journal", _VERSION, self._boot_id])]
+        payloads += [_encode(record) for record in records]
         needed = sum(_WORD + len(payload) + 7 for payload in payloads) + _WORD
         # Room to write as much again before the next one is due, however much there is to remember.
         size = max(self._segment_bytes, _pages(4 * needed))
