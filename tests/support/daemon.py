@@ -147,19 +147,18 @@ class Daemon:
     def pump(self) -> int:
         return int(self.client.status()["daemon"]["pumpPid"])
 
-    def kill_controller(self) -> int:
-        """KILL to the controller; its pid. What is asked from now on is answered by the next one."""
+    def kill_controller(self) -> None:
+        """KILL to the controller, and wait until the next one answers."""
         pid = self.controller
         os.kill(pid, signal.SIGKILL)
-        eventually(lambda: not is_alive(pid), "the controller is gone")
-        return pid
+        eventually(lambda: self.controller != pid, "there is another controller")
+        self.await_ready()
 
-    def kill_pump(self) -> int:
-        """KILL to the pump; its pid."""
+    def kill_pump(self) -> None:
+        """KILL to the pump."""
         pid = self.pump
         os.kill(pid, signal.SIGKILL)
         eventually(lambda: not is_alive(pid), "the pump is gone")
-        return pid
 
     def kill_keeper(self) -> None:
         """KILL to the keeper. Controller and pump leave by themselves; the processes stay."""
@@ -269,6 +268,21 @@ class Daemon:
             return {row["replica"]: row["pid"] for row in rows} if settled else None
 
         return eventually(running, f"{count} of {name} run") or {}
+
+    def until_printed(self, name: str, size: int, ordinals: Iterable[int] = (0,)) -> None:
+        """Wait until the logs of these replicas have grown by so many bytes, all together."""
+        of = list(ordinals)
+        before = sum(len(self.log(name, ordinal)) for ordinal in of)
+        eventually(lambda: sum(len(self.log(name, ordinal)) for ordinal in of) >= before + size, f"{name} prints")
+
+    def until_logged(self, name: str, ordinal: int, size: int) -> None:
+        """Wait until so many bytes stand in the log of this replica."""
+        eventually(lambda: len(self.log(name, ordinal)) >= size, f"the log of {name}/{ordinal} is written")
+
+    def until_written(self, more: int) -> None:
+        """Wait until the ledger has grown by so many lines."""
+        before = len(self.ledger())
+        eventually(lambda: len(self.ledger()) >= before + more, "the ledger grows")
 
     def until_at_rest(self, name: str) -> None:
         """Wait until none is wanted and none runs."""
