@@ -26,15 +26,16 @@ _PEEK = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
 
 class _Watch:
-    """One main process that is watched. `own`: ours to reap, not the keeper's."""
+    """One main process that is watched. `own`: ours to reap, not the keeper's. `ended`: seen as a zombie."""
 
-    __slots__ = ("mark", "own", "pidfd", "process")
+    __slots__ = ("ended", "mark", "own", "pidfd", "process")
 
     def __init__(self, process: ProcessId, pidfd: int, mark: int, *, own: bool) -> None:
         self.process = process
         self.pidfd = pidfd
         self.mark = mark
         self.own = own
+        self.ended = False
 
 
 class LinuxProcessTable:
@@ -163,7 +164,7 @@ class LinuxProcessTable:
         for pidfd, _ in events:
             watch = self._by_pidfd.get(pidfd)
             if watch is None:
-                continue  # a callback of this round ended the wait
+                continue  # a callback of this round ended the wait, or a fork holds on to it for a moment
             if watch.own:
                 self._reap(watch)
             else:
@@ -212,6 +213,7 @@ class LinuxProcessTable:
             return
         if result is None:
             return
+        watch.ended = True
         status = result.si_status
         exited = result.si_code == os.CLD_EXITED
         try:
@@ -280,24 +282,24 @@ class LinuxProcessTable:
         self._by_pidfd[watch.pidfd] = watch
         self._epoll.register(watch.pidfd, select.EPOLLIN)
 
-    def _stop_watching(self, watch: _Watch) -> None:
-        self._epoll.unregister(watch.pidfd)
-        del self._by_pidfd[watch.pidfd]
-        del self._watches[watch.process.pid]
-
     def _unwatch(self, watch: _Watch) -> None:
-        self._stop_watching(watch)
-        os.close(watch.pidfd)
+        self._drop(watch)
+        os.close(watch.pidfd)  # which takes it out of the epoll set, too
 
     def _await_report(self, watch: _Watch) -> None:
         """An adopted process ended. Its pidfd stays open: the kernel answers how only to who held one."""
-        self._stop_watching(watch)
+        self._epoll.unregister(watch.pidfd)
+        self._drop(watch)
         self._unreported[watch.process] = watch
+
+    def _drop(self, watch: _Watch) -> None:
+        del self._by_pidfd[watch.pidfd]
+        del self._watches[watch.process.pid]
 
     def _living(self, process: ProcessId) -> _Watch | None:
         """The watch of a main process that has not ended."""
         watch = self._watches.get(process.pid)
-        if watch is None or watch.process != process:
+        if watch is None or watch.ended or watch.process != process:
             return None
         if watch.own:
             return watch if os.waitid(os.P_PIDFD, watch.pidfd, _PEEK) is None else None

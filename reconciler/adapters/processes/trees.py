@@ -69,6 +69,8 @@ class Trees:
 
     def members(self, process: ProcessId, mark: int) -> list[ProcessId]:
         """What lives of this tree beside its main process."""
+        if not self._count(process, mark) and not self.look(thorough=False) and not self._count(process, mark):
+            return []  # nobody of it was ever seen: the usual end, and on the way of every restart
         # The known ones first, then a look: what they started before they were seen dead is there to be seen. Should
         # they all end meanwhile, only the next look is sure to know whether they left somebody.
         known = self._living(process, mark)
