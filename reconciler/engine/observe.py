@@ -20,7 +20,7 @@ from reconciler.core.memory import (
 from reconciler.core.restart import verdict
 from reconciler.engine.controlled import Controlled
 from reconciler.model.identity import ProcessId
-from reconciler.model.state import NEVER, NO_HISTORY, Process
+from reconciler.model.state import NEVER, NO_HISTORY, Outcome, Process
 from reconciler.ports import Clock, ExitReport, Journal, LogSink, ProcessTable
 
 SETTLE_SECONDS = 0.005
@@ -53,6 +53,7 @@ class Observer:
         self._overdue: set[ProcessId] = set()  # adopted and ended, not reported when we looked last
         self._ended: dict[ProcessId, tuple[Controlled, int]] = {}  # main process gone, the tree is not empty yet
         self.exits = 0
+        self.failed: Callable[[Controlled, int], None] = lambda controlled, ordinal: None  # a run did not end well
         table.on_exit(self.exited)
 
     def record(self, controlled: Controlled, record: Record, *, durable: bool = False) -> None:
@@ -92,6 +93,8 @@ class Observer:
         )
         self.record(controlled, record, durable=judged.done)
         self.exits += 1
+        if judged.outcome in (Outcome.FAILED, Outcome.UNKNOWN):
+            self.failed(controlled, ordinal)
         if not empty:
             self._await_rest(controlled, ordinal, process)
         self._settle_log(controlled, ordinal, process)

@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from reconciler.core.plan import Action, Forget, Kill, Start, Stop
-from reconciler.core.status import View, exit_text, iso_text, program_status, with_transitions
+from reconciler.core.restart import next_start_at
+from reconciler.core.status import View, exit_text, iso_text, program_status, seconds_text, with_transitions
 from reconciler.engine.building import Builder
 from reconciler.engine.controlled import Controlled
 from reconciler.model.identity import Key
-from reconciler.model.state import NO_HISTORY, Cause, Condition
+from reconciler.model.state import Cause, Condition
 from reconciler.ports import Clock
 
 FIRST_FLUSH_SECONDS = 0.1
@@ -156,19 +157,38 @@ class Publisher:
 
     # --- events -------------------------------------------------------------------------------------------------------
 
-    def acted(self, controlled: Controlled, action: Action) -> None:
-        """An action was carried out: an event, unless it is the ordinary life of a runOnce worker."""
+    def acts(self, controlled: Controlled, action: Action) -> None:
+        """An action is carried out: an event, unless it is the ordinary life of a runOnce worker."""
         if isinstance(action, Forget) or (isinstance(action, Start) and action.cause is Cause.NEXT_RUN):
             return
         left_out = self._budget(controlled).take(self._clock.now())
         if left_out is None:
             return
-        message = _action_text(controlled, action)
+        message = _action_text(action)
         if left_out:
             message += f"; {left_out} more before it"
         reason = {Start: "Starting", Stop: "Stopping", Kill: "Killing"}[type(action)]
         kind = "Warning" if isinstance(action, Kill) else "Normal"
         self.event(controlled.name, kind, reason, message, cause=str(action.cause), ordinal=action.ordinal)
+
+    def failed(self, controlled: Controlled, ordinal: int) -> None:
+        """A run failed, could not begin, or ended unseen: say how, and when the next one begins."""
+        history = controlled.ledger.memory.histories[ordinal]
+        if history.last_exit is None:
+            return
+        left_out = self._budget(controlled).take(self._clock.now())
+        if left_out is None:
+            return
+        message = f"{ordinal} failed: {exit_text(history.last_exit)}"
+        if history.failures > 1:
+            message += f", {history.failures} in a row"
+        at = next_start_at(controlled.desired, ordinal, history, controlled.desired.revision)
+        seconds = at - self._clock.now()
+        if seconds > 1 and not history.done_outcome and controlled.desired.wants(ordinal):
+            message += f"; next start in {seconds_text(seconds)}"
+        if left_out:
+            message += f"; {left_out} more before it"
+        self.event(controlled.name, "Warning", "Failed", message, ordinal=ordinal)
 
     def _budget(self, controlled: Controlled) -> "Budget":
         budget = self._budgets.get(controlled.name)
@@ -239,13 +259,11 @@ def _offer(queue: asyncio.Queue[Any], item: Any) -> None:
         pass  # whoever reads so slowly is cut off by the server, which sees the full queue
 
 
-def _action_text(controlled: Controlled, action: Start | Stop | Kill) -> str:
+def _action_text(action: Start | Stop | Kill) -> str:
     """The action in the words of `describe` and the log."""
     match action:
         case Start():
-            history = controlled.ledger.memory.histories.get(action.ordinal, NO_HISTORY)
-            after = f" after {exit_text(history.last_exit)}" if history.last_exit else ""
-            return f"start {action.ordinal} ({action.cause}{after if action.cause is Cause.PROCESS_EXITED else ''})"
+            return f"start {action.ordinal} ({action.cause})"
         case Stop():
             how = ", awaiting its end" if action.silent else ""
             return f"stop {action.ordinal}, pid {action.process.pid}{how} ({action.cause})"
