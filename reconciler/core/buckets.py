@@ -84,7 +84,7 @@ def next_revision(desired: Desired, history: History) -> str:
     running yet.
     """
     last = history.last_exit
-    if last is None or desired.recreate or last.revision not in desired.startable:
+    if last is None or history.rested or desired.recreate or last.revision not in desired.startable:
         return desired.revision
     if history.done_outcome is not None and desired.restart_policy is not RestartPolicy.ALWAYS:
         return desired.revision  # its work at the old one is done, and is not done twice

@@ -25,6 +25,7 @@ def is_proven(desired: Desired, history: History, revision: str | None) -> bool:
     return (
         last is not None
         and last.outcome is Outcome.SUCCEEDED
+        and not history.rested
         and desired.restart_policy is RestartPolicy.ALWAYS
         and revision in (None, last.revision)
     )

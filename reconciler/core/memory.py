@@ -119,6 +119,13 @@ class Reset(NamedTuple):
     ordinal: int
 
 
+class Rested(NamedTuple):
+    """A free ordinal is not wanted for now."""
+
+    uid: str
+    ordinal: int
+
+
 class Restored(NamedTuple):
     """A whole replica, at a checkpoint or taken over from a deleted namesake: plain nested tuples."""
 
@@ -147,6 +154,7 @@ Record = (
     | Forgotten
     | Progressed
     | Reset
+    | Rested
     | Restored
     | Departed
 )
@@ -264,6 +272,12 @@ def _progressed(ledger: Ledger, record: Progressed) -> None:
         memory.available_revision = record.revision
 
 
+def _rested(ledger: Ledger, record: Rested) -> None:
+    history = ledger.memory.histories.get(record.ordinal)
+    if history is not None:
+        ledger.memory.histories[record.ordinal] = history._replace(rested=True)
+
+
 def _reset(ledger: Ledger, record: Reset) -> None:
     for ordinal, history in ledger.memory.histories.items():
         if record.ordinal in (-1, ordinal):
@@ -293,6 +307,7 @@ FOLDS: dict[type[Any], Callable[[Ledger, Any], None]] = {
     Forgotten: _forgotten,
     Progressed: _progressed,
     Reset: _reset,
+    Rested: _rested,
     Restored: _restored,
     Departed: _departed,
 }
@@ -312,6 +327,7 @@ TAGS: dict[type[Any], str] = {
     Forgotten: "forgotten",
     Progressed: "progressed",
     Reset: "reset",
+    Rested: "rested",
     Restored: "restored",
     Departed: "departed",
 }

@@ -59,7 +59,17 @@ class Forget(NamedTuple):
         return f"forget {self.ordinal}  {self.cause}"
 
 
-Action = Start | Stop | Kill | Forget
+class Rest(NamedTuple):
+    """Note that a free ordinal is not wanted for now: what it ran last says nothing about how it comes back."""
+
+    ordinal: int
+    cause: Cause
+
+    def __str__(self) -> str:
+        return f"rest   {self.ordinal}  {self.cause}"
+
+
+Action = Start | Stop | Kill | Forget | Rest
 
 
 class Plan(NamedTuple):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from reconciler.core import rollout
 from reconciler.core.buckets import Bucket, Seat, bucket_of, is_outdated, next_revision, seat_of
 from reconciler.core.health import available_at, is_proven
-from reconciler.core.plan import Action, Forget, Kill, Plan, Start, Stop
+from reconciler.core.plan import Action, Forget, Kill, Plan, Rest, Start, Stop
 from reconciler.core.restart import fails_until, next_start_at
 from reconciler.model.state import NEVER, Cause, Desired, History, Memory, Observed, Outcome
 
@@ -109,8 +109,7 @@ def _answer_running(seat: Seat, bucket: Bucket, steps: rollout.Steps) -> Answer:
         case Bucket.LEFTOVERS:
             return _stop(seat, Cause.LEFTOVERS)
         case Bucket.SURPLUS:
-            by_operator = desired.replicas > ordinal
-            return _stop(seat, Cause.STOPPED_BY_OPERATOR if by_operator else desired.stop_cause)
+            return _stop(seat, _unwanted_cause(desired, ordinal))
         case Bucket.OUTDATED if ordinal in steps.stop:
             changed = process.revision != desired.revision
             return _stop(seat, Cause.REVISION_CHANGED if changed else Cause.RESTART_REQUESTED)
@@ -128,6 +127,8 @@ def _answer_free(seat: Seat, bucket: Bucket, steps: rollout.Steps) -> Answer:
     match bucket:
         case Bucket.ABANDONED:
             return Forget(ordinal, desired.stop_cause), NEVER
+        case Bucket.RESTING if history.last_exit is not None and not history.rested:
+            return Rest(ordinal, _unwanted_cause(desired, ordinal)), NEVER
         case Bucket.WAITING:
             return None, next_start_at(desired, ordinal, history, next_revision(desired, history))
         case Bucket.DUE if steps.start:
@@ -147,7 +148,7 @@ def _start(seat: Seat, steps: rollout.Steps) -> Answer:
 def start_cause(desired: Desired, history: History, revision: str, epoch: int) -> Cause:
     """Why this start: the words that log, events and describe use."""
     last = history.last_exit
-    if last is None:
+    if last is None or history.rested:
         return Cause.NEW_REPLICA
     if last.revision != revision:
         return Cause.REVISION_CHANGED
@@ -158,6 +159,10 @@ def start_cause(desired: Desired, history: History, revision: str, epoch: int) -
     if desired.run_once and last.outcome is Outcome.SUCCEEDED:
         return Cause.NEXT_RUN
     return Cause.PROCESS_EXITED
+
+
+def _unwanted_cause(desired: Desired, ordinal: int) -> Cause:
+    return Cause.STOPPED_BY_OPERATOR if ordinal < desired.replicas else desired.stop_cause
 
 
 def _stop(seat: Seat, cause: Cause) -> Answer:

@@ -6,8 +6,8 @@ all observations.
 
 from collections.abc import Callable
 
-from reconciler.core.memory import Exited, Forgotten, Intended, Killed, Signalled, Spawned, StopBegan
-from reconciler.core.plan import Action, Forget, Kill, Start, Stop
+from reconciler.core.memory import Exited, Forgotten, Intended, Killed, Rested, Signalled, Spawned, StopBegan
+from reconciler.core.plan import Action, Forget, Kill, Rest, Start, Stop
 from reconciler.core.restart import failures_after
 from reconciler.engine.building import Builder
 from reconciler.engine.controlled import Controlled
@@ -50,6 +50,8 @@ class Actuator:
                 self._kill(controlled, action)
             case Forget():
                 self.forget(controlled, action.ordinal)
+            case Rest():
+                self._observer.record(controlled, Rested(controlled.uid, action.ordinal))
 
     def _start(self, controlled: Controlled, action: Start) -> None:
         ordinal, now = action.ordinal, self._clock.now()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from reconciler.core.plan import Action, Forget, Kill, Start, Stop
+from reconciler.core.plan import Action, Forget, Kill, Rest, Start, Stop
 from reconciler.core.restart import next_start_at
 from reconciler.core.status import View, exit_text, iso_text, program_status, seconds_text, with_transitions
 from reconciler.engine.building import Builder
@@ -159,7 +159,7 @@ class Publisher:
 
     def acts(self, controlled: Controlled, action: Action) -> None:
         """An action is carried out: an event, unless it is the ordinary life of a runOnce worker."""
-        if isinstance(action, Forget) or (isinstance(action, Start) and action.cause is Cause.NEXT_RUN):
+        if isinstance(action, Forget | Rest) or (isinstance(action, Start) and action.cause is Cause.NEXT_RUN):
             return
         left_out = self._budget(controlled).take(self._clock.now())
         if left_out is None:

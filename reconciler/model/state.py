@@ -91,6 +91,7 @@ class History(NamedTuple):
     done_outcome: Outcome | None = None
     runs: int = 0  # processes started
     restarts: int = 0  # of them, those with cause ProcessExited
+    rested: bool = False  # not wanted since its last run: it comes back as something new
 
 
 NO_HISTORY = History()

@@ -15,6 +15,7 @@ from reconciler.core.memory import (
     Ledger,
     Progressed,
     Reset,
+    Rested,
     Restored,
     Signalled,
     Spawned,
@@ -207,3 +208,10 @@ def test_a_replica_taken_over_from_a_namesake_has_its_history_only() -> None:
     ledger = folded(Restored("u2", 3, History(failures=4), None))
     assert ledger.memory.histories[3].failures == 4
     assert ledger.observed.processes == {}
+
+
+def test_an_ordinal_rests_until_it_is_started_again() -> None:
+    assert folded(INTENT, SPAWNED, FAILED, Rested("u1", 0)).memory.histories[0].rested
+    again = INTENT._replace(spawn_id="s2"), SPAWNED._replace(spawn_id="s2")
+    assert not folded(INTENT, SPAWNED, FAILED, Rested("u1", 0), *again).memory.histories[0].rested
+    assert folded(Rested("u1", 5)) == Ledger()

@@ -98,4 +98,5 @@ def _history(words: Mapping[str, Any]) -> History:
         done_epoch=epoch if done else 0,
         done_outcome=Outcome(outcome) if done else None,
         runs=1,
+        rested=bool(words.get("rested")),
     )
