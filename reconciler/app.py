@@ -13,6 +13,7 @@ import os
 import platform
 import resource
 import secrets
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -307,6 +308,8 @@ def settle_memory() -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one controller."""
     options = arguments(sys.argv[1:] if argv is None else argv)
+    # Exits come through pidfds. Not blocked, a SIGCHLD during a spawn (which blocks all) would wake another thread.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     listener = start_logging("info")
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)

@@ -331,7 +331,8 @@ class TestStarting:
 def test_a_spawned_process_starts_clean_and_holds_only_what_it_is_given(tmp_path) -> None:
     given_read_fd, given_write_fd = os.pipe2(os.O_CLOEXEC)
     result = tmp_path / "result"
-    script = f"ls /proc/$$/fd > {result}.fds; cat /proc/self/status > {result}.status\nreadlink /proc/$$/fd/0 > {result}"
+    lines = [f"ls /proc/$$/fd > {result}.fds", f"cat /proc/self/status > {result}.status"]
+    script = "\n".join([*lines, f"readlink /proc/$$/fd/0 > {result}"])
     idle = keeper.Keeper.__new__(keeper.Keeper)
     idle._environment = {"PATH": os.environ["PATH"]}
     ignored = signal.signal(signal.SIGHUP, signal.SIG_IGN)
