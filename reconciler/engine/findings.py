@@ -1,5 +1,6 @@
-"""What there is to say about homes and what they declare: findings as conditions, strangers as warnings."""
+"""What there is to say about homes and what they declare: as conditions, as warnings, and in the log."""
 
+import logging
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
@@ -8,6 +9,27 @@ from reconciler.model.identity import Key
 from reconciler.model.objects import FileReading, Scan
 from reconciler.model.problems import Problem
 from reconciler.model.state import Condition, ConditionStatus
+
+log = logging.getLogger(__name__)
+
+
+class News:
+    """What the log was told of what is wrong: each thing once when it comes up, and once when it is over."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, int] = {}
+
+    def tell(self, problems: Iterable[Problem], standing: Iterable[Change]) -> None:
+        """This is all that is wrong now."""
+        now = {str(each): logging.ERROR if each.severity == "error" else logging.WARNING for each in problems}
+        now.update((change.message, logging.WARNING) for change in standing if isinstance(change, SourceSuspect))
+        for line in now:
+            if line not in self._told:
+                log.log(now[line], "%s", line)
+        for line in self._told:
+            if line not in now:
+                log.info("no longer so: %s", line)
+        self._told = now
 
 
 def holds(kind: str, reason: str, message: str) -> Condition:

@@ -24,7 +24,7 @@ from reconciler.engine.applying import (
     refuse_if_conflicting,
     set_scan,
 )
-from reconciler.engine.findings import conditions_by_key, holds, only_known_kinds
+from reconciler.engine.findings import News, conditions_by_key, holds, only_known_kinds
 from reconciler.model.identity import Key
 from reconciler.model.objects import (
     APPLYSET,
@@ -103,6 +103,7 @@ class Intake:
         self._load_problems: list[Problem] = []
         self._standing: tuple[Change, ...] = ()
         self._said: dict[Key, list[Condition]] = {}  # what `_standing` says about each object
+        self._news = News()
         self._settling = asyncio.Lock()
         self._begun: set[asyncio.Task[Any]] = set()
 
@@ -152,6 +153,7 @@ class Intake:
     ) -> None:
         arguments = (self.objects, list(self._scans.values()), self._set_scans(), confirmed, preferred)
         await self._carry_out(await self._off_loop(settle, *arguments))
+        self._news.tell(self.problems(), self._standing)
 
     async def _off_loop(self, decide: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
         """Decide in a thread when there is much to look at. What it looks at is replaced, never changed in place."""

@@ -358,6 +358,25 @@ class TestTrouble:
         await house.start()
         assert house.in_force() == {"mail": 2, "web": 1}
 
+    async def test_the_log_tells_it_once_when_it_begins_and_once_when_it_is_over(
+        self, house: House, folder: Folder, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("INFO", "reconciler")
+        folder.texts = {"web.yaml": program("web"), "mail.yaml": program("mail")}
+        await folder.rescan()
+        folder.texts["web.yaml"] = "spec: [\n"
+        for _ in range(3):
+            await folder.rescan()
+        broken = [record for record in caplog.records if "is not valid YAML" in record.getMessage()]
+        assert [record.levelname for record in broken] == ["ERROR"]
+        folder.texts = {}
+        await folder.rescan()
+        assert [r.levelname for r in caplog.records if "confirm with" in r.getMessage()] == ["WARNING"]
+        folder.texts = {"web.yaml": program("web"), "mail.yaml": program("mail")}
+        await folder.rescan()
+        over = [r.getMessage() for r in caplog.records if r.getMessage().startswith("no longer so: ")]
+        assert len(over) == 2
+
     async def test_what_cannot_be_written_is_not_in_force_and_is_tried_again(
         self, house: House, folder: Folder, monkeypatch: pytest.MonkeyPatch
     ) -> None:
