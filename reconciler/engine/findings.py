@@ -23,9 +23,9 @@ class News:
         """This is all that is wrong now."""
         now = {str(each): logging.ERROR if each.severity == "error" else logging.WARNING for each in problems}
         now.update((change.message, logging.WARNING) for change in standing if isinstance(change, SourceSuspect))
-        for line in now:
+        for line, level in now.items():
             if line not in self._told:
-                log.log(now[line], "%s", line)
+                log.log(level, "%s", line)
         for line in self._told:
             if line not in now:
                 log.info("no longer so: %s", line)
