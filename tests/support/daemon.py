@@ -133,6 +133,10 @@ class Daemon:
     def quit(self, number: signal.Signals = signal.SIGTERM, *, within: float = PATIENCE_SECONDS) -> int:
         """Ask the keeper to end as systemd would; its exit code."""
         self._running[-1].send_signal(number)
+        return self.wait(within=within)
+
+    def wait(self, *, within: float = PATIENCE_SECONDS) -> int:
+        """Wait until the keeper has ended; its exit code."""
         return self._running[-1].wait(within)
 
     @property
