@@ -76,12 +76,9 @@ class Builder:
         template = controlled.templates.get(revision)
         if template is None:
             built = self.build(controlled.accepted, controlled.overrides)
-            if built.template is None:
-                raise SpawnFailed("; ".join(built.problems))
-            if revision == controlled.desired.revision:
-                controlled.built = built  # if it is of another revision, the next poll makes that the desired one
-            if built.revision != revision:
-                raise SpawnFailed("its surroundings are changing")
+            if built.template is None or built.revision != revision:
+                raise SpawnFailed("; ".join(built.problems) or "its surroundings are changing")
+            controlled.built = built
             template = controlled.templates[revision] = built.template
         return launching.launch(template, ordinal, controlled.desired.replicas)
 

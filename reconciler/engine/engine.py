@@ -84,8 +84,6 @@ class Engine:
         for controlled in self._programs.by_name.values():
             if controlled.built.fingerprint:
                 self._programs.look_at_surroundings(controlled, now, QUIET_SECONDS)
-            if controlled.built.revision != controlled.desired.revision:
-                self._programs.reread(controlled)
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
