@@ -1,0 +1,479 @@
+"""What must hold in every history, stated without asking the code that is tested.
+
+`Checks` is the witness of everything the engine does. It keeps its own books, made of what was written to the journal
+and of what the kernel of this world did, and compares:
+
+    at every effect      is this spawn, this signal, this KILL allowed now?
+    before every call    would the short pass decide what the full pass decides?
+    when all is done     is what runs wanted, is memory what the journal says, is a timer set for what is due?
+    at rest              does everything that is waited for come from outside? (else: a hang)
+    at a fixed point     does exactly what is wanted run?
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from reconciler.core.memory import (
+    Departed,
+    Exited,
+    Forgotten,
+    Killed,
+    Ledger,
+    Record,
+    Reset,
+    StopBegan,
+)
+from reconciler.core.plan import Plan
+from reconciler.core.reconcile import Pass, reconcile, reconcile_only
+from reconciler.engine.controlled import Controlled
+from reconciler.model.identity import Key, ProcessId
+from reconciler.model.launch import Launch
+from reconciler.model.manifest import program_from_canonical
+from reconciler.model.objects import Accepted
+from reconciler.model.program import ProgramSpec
+from reconciler.model.revision import ROLLING
+from reconciler.model.revision import revision as revision_of
+from reconciler.model.state import NEVER, Cause, Desired, Memory, Observed, Outcome, Process
+
+if TYPE_CHECKING:
+    from support.sim_world import World
+
+LEFTOVERS_SECONDS = 30.0  # what a tree without its main process gets where the grace period is `infinity`
+A_MOMENT = 1e-6
+
+
+class Seat(NamedTuple):
+    """Where a process belongs, by name: a re-created Program has the same seats."""
+
+    program: str
+    ordinal: int
+
+    def __str__(self) -> str:
+        return f"{self.program}/{self.ordinal}"
+
+
+@dataclass
+class Book:
+    """What is known of a seat from what was seen."""
+
+    failures: int = 0  # consecutive ones of `revision`
+    revision: str = ""  # of the last run
+    epoch: int = 0
+    exited_at: float = -NEVER
+    started_at: float = -NEVER
+    succeeded: bool = False  # the last run did
+    finished: bool = False  # it succeeded, or may not be tried twice, under a policy that wants no further run
+    gone_until: float = NEVER  # of a deleted Program: how long it is remembered
+
+
+@dataclass
+class Drain:
+    """The end of a process, as it was promised when it began."""
+
+    kill_from: float
+    silent: bool
+    signals: int = 0
+    deaths: int = 0  # of controllers, when it began
+
+
+@dataclass
+class Checks:
+    """The witness."""
+
+    world: "World"
+    books: dict[Seat, Book] = field(default_factory=dict)
+    drains: dict[ProcessId, Drain] = field(default_factory=dict)
+    seats: dict[ProcessId, Seat] = field(default_factory=dict)
+    disturbed: dict[str, bool] = field(default_factory=dict)  # more than a rollout happened to it
+
+    # --- who is who ---------------------------------------------------------------------------------------------------
+
+    def _controlled(self, uid: str) -> Controlled | None:
+        programs = self.world.controller.programs.by_name.values()
+        return next((c for c in programs if c.uid == uid), None)
+
+    def _accepted(self, uid: str) -> Accepted | None:
+        store = self.world.store
+        return next((a for a in (*store.accepted.values(), *store.leaving.values()) if a.uid == uid), None)
+
+    def _spec(self, name: str) -> ProgramSpec | None:
+        accepted = self.world.store.accepted.get(Key("Program", name))
+        return None if accepted is None else program_from_canonical(accepted.canonical)
+
+    def _known(self, process: ProcessId) -> Process:
+        """The process as the journal knows it."""
+        for ledger in self.world.controller.journal.ledgers.values():
+            for known in ledger.observed.processes.values():
+                if known.id == process:
+                    return known
+        raise AssertionError(f"{process} is a stranger: nothing in the journal speaks of it")
+
+    # --- the operator -------------------------------------------------------------------------------------------------
+
+    def edited(self, before: Accepted | None, after: Accepted) -> None:
+        """A manifest was accepted."""
+        if before is None:
+            for seat, book in list(self.books.items()):
+                if seat.program == after.name and book.gone_until != NEVER:
+                    if self.world.clock.now() >= book.gone_until:
+                        del self.books[seat]
+                    else:
+                        book.gone_until = NEVER
+        keys = after.canonical.keys() | (before.canonical.keys() if before else set())
+        changed = {k for k in keys if before is None or before.canonical.get(k) != after.canonical.get(k)}
+        if changed - ROLLING or before is None:
+            self.disturbed[after.name] = True
+
+    def operated(self, name: str, verb: str) -> None:
+        """An operator asked for something."""
+        self.disturbed[name] = True
+
+    def shaken(self) -> None:
+        """All Programs are stopped at once."""
+        self.disturbed = dict.fromkeys(self.disturbed, True)
+
+    def rebooted(self) -> None:
+        """Times of another boot mean nothing."""
+        self.drains.clear()
+        self.seats.clear()
+        self.shaken()
+        for book in self.books.values():
+            book.exited_at = book.started_at = -NEVER
+            if book.gone_until != NEVER:
+                book.gone_until = -NEVER
+
+    # --- at every effect ----------------------------------------------------------------------------------------------
+
+    def recorded(self, record: Record) -> None:
+        """A record is being written."""
+        match record:
+            case Exited():
+                self._exited(record)
+            case StopBegan():
+                self._stop_began(record)
+            case Reset():
+                for seat, book in self.books.items():
+                    if seat.program == self._name(record.uid) and record.ordinal in (-1, seat.ordinal):
+                        book.failures, book.finished = 0, False
+            case Forgotten():
+                self.books.pop(Seat(self._name(record.uid), record.ordinal), None)
+            case Departed():
+                for seat, book in self.books.items():
+                    if seat.program == record.name:
+                        self._departed(book, record)
+            case Killed():
+                self._killed(record)
+
+    def _name(self, uid: str) -> str:
+        return uid.rsplit("-", 1)[0]
+
+    def _exited(self, record: Exited) -> None:
+        name, controlled = self._name(record.uid), self._controlled(record.uid)
+        ledger = self.world.controller.journal.ledgers[record.uid]
+        process, intent = ledger.observed.processes.get(record.ordinal), ledger.intent
+        run = process if process is not None and not process.ended else intent
+        if run is None:
+            return
+        book = self.books.setdefault(Seat(name, record.ordinal), Book())
+        spec = controlled.built.spec if controlled else None
+        policy = spec.restart_policy if spec else "Always"
+        if record.outcome in (Outcome.FAILED, Outcome.NOT_STARTED):
+            reset_after = spec.restart_backoff.reset_after if spec else NEVER
+            again = book.revision == run.revision and record.ran_seconds < reset_after
+            book.failures = book.failures + 1 if again else 1
+        elif record.outcome is Outcome.SUCCEEDED:
+            book.failures = 0
+        book.succeeded = record.outcome is Outcome.SUCCEEDED
+        book.finished = book.succeeded and policy != "Always"
+        book.finished |= policy == "Never" and record.outcome in (Outcome.FAILED, Outcome.UNKNOWN)
+        book.revision, book.epoch, book.exited_at = run.revision, run.epoch, record.at
+        ordinary = book.succeeded and policy == "Always" and record.empty
+        if record.outcome is not Outcome.STOPPED and not ordinary:
+            self.disturbed[name] = True
+
+    def _stop_began(self, record: StopBegan) -> None:
+        controlled = self._controlled(record.uid)
+        assert controlled is not None
+        process = controlled.ledger.observed.processes[record.ordinal]
+        spec, desired = controlled.built.spec, controlled.desired
+        grace = spec.grace_period_seconds
+        if record.cause is Cause.LEFTOVERS and grace == NEVER:
+            grace = LEFTOVERS_SECONDS
+        kill_from = record.at + (0.0 if desired.kill_now else grace)
+        silent = spec.run_once and record.cause is not Cause.LEFTOVERS and not desired.kill_now
+        self.drains[process.id] = Drain(kill_from, silent, deaths=self.world.deaths)
+
+    def _killed(self, record: Killed) -> None:
+        controlled, now = self._controlled(record.uid), self.world.clock.now()
+        assert controlled is not None
+        process = controlled.ledger.observed.processes[record.ordinal]
+        early = self.drains[process.id].kill_from - now
+        seat = self.seats[process.id]
+        assert early < A_MOMENT or controlled.desired.kill_now, f"{seat}: killed within its grace period, {early:.3f} s"
+
+    def _departed(self, book: Book, record: Departed) -> None:
+        """What is remembered counts for a namesake who comes in time. What was finished does not: it is another one."""
+        book.finished = False
+        if Key("Program", record.name) not in self.world.store.accepted:
+            book.gone_until = record.until
+
+    def spawning(self, launch: Launch, spawn_id: str) -> None:
+        """A process is about to be started."""
+        now, seat = self.world.clock.now(), seat_of(launch)
+        there = [one.id for one in self.world.table.everything() if seat_of(one.launch) == seat]
+        assert not there, f"{seat} is taken by {there}"
+        controlled = self.world.controller.programs.by_name[seat.program]
+        intent = self.world.controller.journal.ledgers[controlled.uid].intent
+        if self.world.journal.writable:
+            assert intent is not None, f"{seat}: started before it was written down"
+            assert (intent.spawn_id, intent.ordinal) == (spawn_id, seat.ordinal)
+        else:
+            policy = controlled.built.spec.restart_policy
+            assert policy != "Never", f"{seat}: begun without a record, and it must not be repeated"
+            return
+        assert not controlled.deleted, f"{seat}: started although the Program is deleted"
+        assert not self.world.draining, f"{seat}: started during a shutdown"
+        spec, book = controlled.built.spec, self.books.setdefault(seat, Book())
+        floor = book.started_at + spec.min_restart_interval
+        assert now >= floor - A_MOMENT, f"{seat}: started {floor - now:.3f} s before minRestartInterval is over"
+        same = book.revision == intent.revision and book.epoch >= intent.epoch
+        if same and book.failures >= 2:
+            due = book.exited_at + least_backoff(spec, book.failures)
+            assert now >= due - A_MOMENT, f"{seat}: {due - now:.3f} s too early after {book.failures} failures in a row"
+        assert not (same and book.finished and spec.restart_policy != "Always"), f"{seat}: done work is done again"
+        book.started_at, book.finished = now, False
+
+    def spawned(self, process: ProcessId, launch: Launch, spawn_id: str) -> None:
+        """A process was started."""
+        self.seats[process] = seat_of(launch)
+
+    def signalling(self, process: ProcessId, number: int) -> None:
+        """A stop signal is about to be sent."""
+        known = self._known(process)
+        assert known.stopping is not None, f"{process}: signalled before its drain was written down"
+        drain = self.drains[process]
+        drain.signals += 1
+        assert not drain.silent, f"{self.seats[process]}: a run-once process was signalled {number}"
+        # A controller that dies between a signal and the record of it leaves the next one in doubt.
+        allowed = 1 + self.world.deaths - drain.deaths
+        assert drain.signals <= allowed, f"{self.seats[process]}: signal {number} for the {drain.signals}. time"
+
+    def killing(self, process: ProcessId) -> None:
+        """A tree is about to be killed."""
+        known = self._known(process)
+        assert known.stopping is not None, f"{process}: killed before its drain was written down"
+        assert known.stopping.killed, f"{process}: killed before that was written down"
+
+    # --- before every call --------------------------------------------------------------------------------------------
+
+    def before_call(self) -> None:
+        """The short pass decides for the replicas that are marked what the full one would, and misses nothing."""
+        loop, now = self.world.controller.loop, self.world.clock.now()
+        for controlled in loop.programs.values():
+            if not controlled.settled or controlled.dirty or not controlled.dirty_ordinals:
+                continue
+            desired, ledger, marked = controlled.desired, controlled.ledger, controlled.dirty_ordinals
+            short = reconcile_only(sorted(marked), desired, ledger.observed, ledger.memory, now)
+            if short is None:
+                continue
+            full = reconcile(desired, ledger.observed, ledger.memory, now).plan
+            ours = [str(action) for action in full.actions if action.ordinal in marked]
+            assert sorted(map(str, short.actions)) == sorted(ours), f"{controlled.name}: short pass differs: {ours}"
+            others = [action for action in full.actions if action.ordinal not in marked]
+            assert not others or controlled.wake_at <= now, f"{controlled.name}: the short pass misses {others}"
+            assert min(short.wake_at, controlled.wake_at) <= full.wake_at, f"{controlled.name}: wakes too late"
+
+    # --- when all is done ---------------------------------------------------------------------------------------------
+
+    def at_idle(self) -> None:
+        """The engine has nothing to do at this moment."""
+        programs = self.world.controller.programs.by_name
+        if self.world.journal.writable:
+            self._memory_is_what_the_journal_says(programs)
+        self._everything_that_runs_is_known(programs)
+        for controlled in programs.values():
+            self._what_is_not_wanted_is_ending(controlled)
+            self._a_pass_can_be_repeated(controlled)
+            self._a_rollout_keeps_its_bound(controlled)
+
+    def _memory_is_what_the_journal_says(self, programs: Mapping[str, Controlled]) -> None:
+        ledgers = self.world.controller.journal.ledgers
+        for name, controlled in programs.items():
+            assert ledgers.get(controlled.uid, Ledger()) == controlled.ledger, f"{name}: memory is not the fold"
+        known = {controlled.uid for controlled in programs.values()}
+        for uid, ledger in ledgers.items():
+            assert uid in known or not ledger.observed.processes, f"nobody looks after {uid}: {ledger.observed}"
+
+    def _everything_that_runs_is_known(self, programs: Mapping[str, Controlled]) -> None:
+        for process in self.world.table.alive():
+            program, ordinal = seat_of(process.launch)
+            controlled = programs.get(program)
+            known = controlled.ledger.observed.processes.get(ordinal) if controlled else None
+            assert known is not None, f"{program}/{ordinal} runs, and nobody knows: {process.id}"
+            assert known.id == process.id, f"{program}/{ordinal}: {process.id} runs, {known.id} is known"
+
+    def _what_is_not_wanted_is_ending(self, controlled: Controlled) -> None:
+        now = self.world.clock.now()
+        for ordinal, process in controlled.ledger.observed.processes.items():
+            where = f"{controlled.name}/{ordinal}"
+            if process.stopping is None:
+                assert self._is_wanted(controlled, ordinal), f"{where} is not wanted and not asked to end"
+                assert not process.ended, f"{where}: leftovers are not asked to end"
+                continue
+            overdue = now >= process.stopping.kill_at and not process.stopping.killed
+            assert not overdue, f"{where}: not killed {now - process.stopping.kill_at:.3f} s after its grace period"
+            drain = self.drains.get(process.id)
+            if drain is not None and not drain.silent and not process.stopping.killed:
+                assert drain.signals, f"{where}: its stop signal was lost, it does not know that it shall end"
+
+    def _is_wanted(self, controlled: Controlled, ordinal: int) -> bool:
+        spec, wishes = self._spec(controlled.name), controlled.overrides
+        if spec is None or spec.suspend or controlled.deleted or self.world.draining:
+            return False
+        if wishes.stop is not None and (wishes.stop.ordinals is None or ordinal in wishes.stop.ordinals):
+            return False
+        scaled = wishes.scale is not None and wishes.scale.written == spec.replicas
+        return ordinal < (wishes.scale.replicas if wishes.scale is not None and scaled else spec.replicas)
+
+    def _a_pass_can_be_repeated(self, controlled: Controlled) -> None:
+        """The plan is a function of its input: not of the order in which a dict was filled, nor of the last call."""
+        now, ledger = self.world.clock.now(), controlled.ledger
+        result = _full(controlled.desired, ledger.observed, ledger.memory, now)
+        again = _full(controlled.desired, backwards(ledger.observed), _backwards_memory(ledger.memory), now)
+        assert result == again, f"{controlled.name}: the plan depends on the order: {result} {again}"
+        if not self.world.journal.writable:
+            return
+        plan: Plan = result.plan
+        assert not plan.actions, f"{controlled.name}: left undone at {now:.3f}:\n{plan.render()}"
+        set_for = NEVER if controlled.timer is None else controlled.wake_at
+        assert set_for <= plan.wake_at, f"{controlled.name}: no timer for {plan.wake_at:.3f}"
+
+    # --- availability -------------------------------------------------------------------------------------------------
+
+    def _a_rollout_keeps_its_bound(self, controlled: Controlled) -> None:
+        """Where nothing but the revision changes and nothing fails, at most maxUnavailable are away."""
+        spec = controlled.built.spec
+        wanted = [o for o in range(controlled.desired.replicas) if self._is_wanted(controlled, o)]
+        away = [o for o in wanted if not self._is_available(controlled, o)]
+        if self.disturbed.get(controlled.name, True):
+            self.disturbed[controlled.name] = not wanted or bool(away) or controlled.desired.restart_now
+        elif spec.strategy.type == "RollingUpdate":
+            bound = spec.max_unavailable(len(wanted))
+            assert len(away) <= bound, f"{controlled.name}: {away} away in a rollout, at most {bound} allowed"
+
+    def _is_available(self, controlled: Controlled, ordinal: int) -> bool:
+        spec, process = controlled.built.spec, controlled.ledger.observed.processes.get(ordinal)
+        book = self.books.get(Seat(controlled.name, ordinal), Book())
+        proven = book.succeeded and spec.restart_policy == "Always"
+        if process is None:
+            return proven
+        if process.stopping is not None or process.ended:
+            return False
+        if proven and book.revision == process.revision:
+            return True
+        return self.world.clock.now() >= process.started_at + spec.min_ready_seconds
+
+    # --- at rest ------------------------------------------------------------------------------------------------------
+
+    def at_rest(self) -> None:
+        """No timer is set and nothing in the world is about to happen: only what is waited for may be missing."""
+        hangs = list(self._hangs())
+        assert not hangs, f"nothing happens any more at {self.world.clock.now():.3f}, but " + "; ".join(hangs)
+
+    def _hangs(self) -> Iterator[str]:
+        programs = self.world.controller.programs.by_name
+        names = {key.name for key in (*self.world.store.accepted, *self.world.store.leaving)}
+        yield from (f"{name} is forgotten" for name in names - programs.keys())
+        for name, controlled in programs.items():
+            ledger = controlled.ledger
+            waits = [o for o, p in ledger.observed.processes.items() if p.stopping and p.stopping.kill_at == NEVER]
+            for ordinal, process in ledger.observed.processes.items():
+                if process.stopping is not None and ordinal not in waits:
+                    yield f"{name}/{ordinal} does not come to its end: {process.stopping}"
+                elif process.stopping is None and not waits and self._is_outdated(controlled, ordinal, process):
+                    yield f"{name}/{ordinal} waits for its turn in a rollout that goes nowhere"
+            for ordinal in range(controlled.desired.replicas):
+                free = ordinal not in ledger.observed.processes and self._is_wanted(controlled, ordinal)
+                if free and not self._is_finished(controlled, ordinal) and not waits:
+                    yield f"{name}/{ordinal} waits to be started: {ledger.memory.histories.get(ordinal)}"
+            if not waits and not controlled.deleted and not ledger.memory.complete and not self.world.draining:
+                yield f"{name}: its rollout is not known to be complete: {ledger.memory}"
+
+    def _is_outdated(self, controlled: Controlled, ordinal: int, process: Process) -> bool:
+        return process.revision != controlled.built.revision or process.epoch < controlled.desired.epoch_of(ordinal)
+
+    def _is_finished(self, controlled: Controlled, ordinal: int) -> bool:
+        history = controlled.ledger.memory.histories.get(ordinal)
+        if history is None or history.done_outcome is None:
+            return False
+        current = history.done_revision == controlled.built.revision
+        return current and controlled.built.spec.restart_policy != "Always"
+
+    # --- at a fixed point ---------------------------------------------------------------------------------------------
+
+    def awaited(self) -> list[ProcessId]:
+        """Processes that are waited for without end: they finish their work when the world gets to it."""
+        return [
+            process.id
+            for controlled in self.world.controller.programs.by_name.values()
+            for process in controlled.ledger.observed.processes.values()
+            if process.stopping is not None and process.stopping.kill_at == NEVER and not process.ended
+        ]
+
+    def at_fixed_point(self) -> None:
+        """What runs is what is wanted, at the revision that is wanted, and nothing else."""
+        self.at_rest()
+        programs = self.world.controller.programs.by_name
+        assert set(programs) == {key.name for key in self.world.store.accepted}
+        assert not self.world.store.leaving
+        for name, controlled in programs.items():
+            running = {o for o, p in controlled.ledger.observed.processes.items() if not p.stopping and not p.ended}
+            wanted = {o for o in range(controlled.desired.replicas) if self._is_wanted(controlled, o)}
+            finished = {o for o in wanted if self._is_finished(controlled, o)}
+            assert running | finished == wanted, f"{name}: {sorted(running)} run, {sorted(wanted)} are wanted"
+            written = revision_of(controlled.accepted.canonical)
+            assert controlled.built.revision == written, f"{name}: the last edit is not in force"
+
+    def told(self) -> str:
+        """The state of all Programs in words, for failures."""
+        return "; ".join(
+            f"{name}: {controlled.ledger.observed.processes}"
+            for name, controlled in self.world.controller.programs.by_name.items()
+        )
+
+
+def seat_of(launch: Launch) -> Seat:
+    """Where a process belongs, as its environment says."""
+    return Seat(launch.env["RECONCILER_PROGRAM"], int(launch.env["RECONCILER_REPLICA"]))
+
+
+def least_backoff(spec: ProgramSpec, failures: int) -> float:
+    """The delay that so many failures in a row bring at least: written down here anew, on purpose."""
+    backoff = spec.restart_backoff
+    delay = backoff.initial
+    for _ in range(failures - 2):
+        delay = min(backoff.max, delay * backoff.factor)
+    return min(backoff.max, delay)
+
+
+def _full(desired: Desired, observed: Observed, memory: Memory, now: float) -> Pass:
+    return reconcile(desired, observed, memory, now)
+
+
+def backwards(observed: Observed) -> Observed:
+    """The same, filled in another order."""
+    return Observed(dict(reversed(observed.processes.items())))
+
+
+def _backwards_memory(memory: Memory) -> Memory:
+    histories = dict(reversed(memory.histories.items()))
+    return Memory(
+        histories,
+        memory.progress_at,
+        memory.progress_revision,
+        memory.progress_epoch,
+        memory.progress_score,
+        memory.complete,
+        memory.available_revision,
+    )
