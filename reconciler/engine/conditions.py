@@ -18,6 +18,7 @@ EXPLAINED: dict[str, str] = {
     "RunsAsRoot": "The controller is root and the spec names no user.",
     "CannotStart": "The host lacks something that the spec names.",
     "LogTrouble": "Output cannot be written to its file; it waits in the pipe.",
+    "InternalError": "The controller failed over this Program; what runs is left alone, and it is tried again.",
     "SafeMode": "The controller died three times within a minute: only accepted specs are in force.",
     "JournalUnwritable": "The state directory takes no more records; work that must not be repeated is not started.",
     "StateUnwritable": "The state directory does not take the status of this object.",
@@ -58,6 +59,8 @@ class Conditions:
             found.append(_true("NotYetSupported", "FieldsIgnored", f"no effect yet: {', '.join(fields)}"))
         if self._running_as_root and controlled.built.spec.user is None:
             found.append(_true("RunsAsRoot", "NoUserWritten", "spec.user is not set, processes run as root"))
+        if controlled.fault:
+            found.append(_true("InternalError", "PassFailed", f"the controller's log has more: {controlled.fault}"))
         if controlled.built.problems:
             found.append(_true("CannotStart", "HostLacksSomething", "; ".join(controlled.built.problems)))
         found += self._log_trouble(controlled)

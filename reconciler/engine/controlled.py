@@ -35,6 +35,7 @@ class Controlled:
     overrides: Overrides = field(default_factory=Overrides)
     templates: dict[str, LaunchTemplate] = field(default_factory=dict)  # by revision, of what may be started
     deleted: bool = False
+    fault: str = ""  # what went wrong in our own pass over it, while it does
     open_streams: dict[int, tuple[Stream, ...]] = field(default_factory=dict)  # ordinal -> its log streams
     streams_from: dict[int, LaunchTemplate | None] = field(default_factory=dict)  # the template they were made from
     dirty_ordinals: set[int] = field(default_factory=set)

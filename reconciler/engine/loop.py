@@ -106,9 +106,10 @@ class Loop:
             del self._queue[controlled]
             try:
                 budget -= self._look_at(controlled, budget)
-            except Exception:
-                # One Program's fault is a condition of that Program; the rest goes on.
-                self._fail(controlled)
+                controlled.fault = ""
+            except Exception as fault:
+                # A fault of ours over one Program is a condition of that Program; the rest goes on.
+                self._fail(controlled, fault)
             if self._clock.now() >= until:
                 break
         if self._journal.full and self._clock.now() >= self._checkpoint_at:
@@ -159,7 +160,9 @@ class Loop:
         self.publisher.acts(controlled, action)
         self.actuator.carry_out(controlled, action)
 
-    def _fail(self, controlled: Controlled) -> None:
+    def _fail(self, controlled: Controlled, fault: Exception) -> None:
+        controlled.fault = repr(fault)
+        self.publisher.changed(controlled)
         log.exception("program/%s: a pass failed; it is tried again in %g s", controlled.name, RETRY_SECONDS)
         self._scheduling.later(RETRY_SECONDS, lambda: self.mark(controlled))
 

@@ -148,7 +148,7 @@ class Controller:
         self.engine.begin()
 
 
-def _fail(controlled: Controlled) -> None:
+def _fail(controlled: Controlled, fault: Exception) -> None:
     """A pass that fails is tried again by the engine; here it is a defect, and the exception is on its way already."""
     raise  # noqa: PLE0704
 

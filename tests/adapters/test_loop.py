@@ -1,0 +1,41 @@
+"""The engine's loop, beside what the simulator shows of it."""
+
+from typing import Any
+
+import pytest
+
+from reconciler.engine import loop
+from reconciler.engine.loop import RETRY_SECONDS, Loop
+from support.sim_world import World
+
+
+def conditions(world: World, name: str) -> list[str]:
+    found: Any = world.controller.engine.object(name)
+    return [condition["type"] for condition in found["status"]["conditions"]]
+
+
+def test_a_fault_of_ours_over_one_program_is_a_condition_of_that_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, decide = World(), loop.reconcile
+    real = world.controller.loop
+    # The simulator takes every fault as a defect, and work left undone, too.
+    monkeypatch.setattr(real, "_fail", Loop._fail.__get__(real))
+    monkeypatch.setattr(world.checks, "at_idle", lambda: None)
+
+    def refuses(desired: Any, *state: Any) -> Any:
+        if desired.name == "bad":
+            raise ZeroDivisionError("planted")
+        return decide(desired, *state)
+
+    monkeypatch.setattr(loop, "reconcile", refuses)
+    world.apply("bad", replicas=1)
+    world.apply("good", replicas=1)
+    world.run()
+    assert "InternalError" in conditions(world, "bad")
+    assert "InternalError" not in conditions(world, "good")
+    assert len(world.table.alive()) == 1
+
+    monkeypatch.setattr(loop, "reconcile", decide)
+    world.pass_time(RETRY_SECONDS + 1)
+    world.settle()
+    assert "InternalError" not in conditions(world, "bad")
+    assert len(world.table.alive()) == 2
