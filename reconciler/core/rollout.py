@@ -35,9 +35,9 @@ def steps(
     if desired.recreate:
         old = any(is_outdated(desired, o, p) for o, p in observed.processes.items())
         return Steps(frozenset(outdated), frozenset(returning), start=not old)
-    available = {o for o in buckets if desired.wants(o) and is_available(desired, observed, memory, o, now)}
-    wanted = sum(1 for o in buckets if desired.wants(o))
-    budget = desired.max_unavailable - (wanted - len(available))
+    needed = [o for o, bucket in buckets.items() if desired.wants(o) and bucket is not Bucket.DONE]
+    available = {o for o in needed if is_available(desired, observed, memory, o, now)}
+    budget = desired.max_unavailable - (len(needed) - len(available))
     # So is one that runs and is not available, unless it was just brought back as it was because too many are away.
     free = [
         o

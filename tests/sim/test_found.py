@@ -177,3 +177,13 @@ def test_a_checkpoint_loses_nothing() -> None:
     world.settle()
     assert world.controller.programs.by_name["web"].ledger.memory.available_revision
     assert records(world, "restored") == 2
+
+
+def test_a_replica_that_is_done_does_not_hold_up_a_rollout() -> None:
+    world = World()
+    world.apply("web", replicas=2, restartPolicy="OnFailure")
+    world.settle()
+    world.apply("web", replicas=3, restartPolicy="OnFailure", command=["work", "v2"])
+    world.end(next(process.id for process in world.table.alive() if process.launch.argv == ("work", "v2")))
+    world.settle()
+    assert {process.launch.argv for process in world.table.alive()} == {("work", "v2")}
