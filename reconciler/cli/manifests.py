@@ -118,7 +118,7 @@ def diff(session: Session, /, output: str | None, **terms: Any) -> int:
     if output:
         say(json.dumps(answer, indent=2, ensure_ascii=False))
     elif results:
-        rows = [[_subject(result), plain(str(result.get("effect") or "none"))] for result in results]
+        rows = [[_subject(result), plain(_foretold(result))] for result in results]
         table = Table(("OBJECT", "EFFECT"), lambda column, cell: _effect_colour(cell) if column else "")
         say(table.render(rows, headed=False))
     _print_advice(answer)
@@ -204,6 +204,12 @@ def _subject(result: Json) -> str:
     return plain(f"{str(result.get('kind', 'Program')).lower()}/{result.get('name', '?')}")
 
 
+def _foretold(result: Json) -> str:
+    """What would be done, and what an operator's wish makes of it."""
+    effect = str(result.get("effect") or "none")
+    return f"{effect}; overridden: {result['overridden']}" if result.get("overridden") else effect
+
+
 def _print_results(results: list[Json], *, dry_run: bool) -> None:
     """`program/web configured` for scripts; what that does to processes, for people."""
     for result in results:
@@ -223,5 +229,5 @@ def _print_advice(answer: Json) -> None:
 
 
 def _effect_colour(effect: str) -> str:
-    word = effect.partition(" ")[0].strip(",:")
+    word = effect.partition(" ")[0].strip(",:;")
     return {"create": "green", "start": "green", "delete": "red", "stop": "red", "none": "dim"}.get(word, "yellow")

@@ -5,6 +5,7 @@ a restart are no state but a counter: a process that was started under a lower o
 """
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 
@@ -110,7 +111,8 @@ def _expired(wish: Wish, wall: float) -> bool:
 
 def _signed(wish: Wish) -> str:
     by = f" by {wish.by}" if wish.by else ""
-    return by + (f": {wish.reason}" if wish.reason else "")
+    until = f" until {datetime.fromtimestamp(wish.until, UTC):%Y-%m-%dT%H:%M:%SZ}" if wish.until is not None else ""
+    return by + until + (f": {wish.reason}" if wish.reason else "")
 
 
 def _wish(fields: Mapping[str, Any]) -> Wish:

@@ -43,6 +43,7 @@ def test_a_wish_with_an_end_expires() -> None:
 
 def test_stop_and_start_of_the_whole_and_of_single_replicas() -> None:
     assert after(("stop", {})).texts() == ["stopped by root"]
+    assert after(("stop", {"for": 60})).texts() == ["stopped by root until 1970-01-01T00:17:40Z"]
     assert after(("stop", {}), ("start", {})) == Overrides()
     some = after(("stop", {"ordinals": [3]}), ("stop", {"ordinals": [1]}))
     assert some.texts() == ["stopped 1, 3 by root"]

@@ -238,6 +238,15 @@ class TestDiff:
         results[0]["change"] = False
         assert call("diff", "-f", folder).code == 0
 
+    def test_a_wish_of_an_operator_stands_beside_the_effect_and_is_no_difference(
+        self, fake: FakeController, call: Call, folder: Path
+    ) -> None:
+        results = [
+            {"kind": "Program", "name": "web", "effect": "none", "change": False, "overridden": "stopped by ann"}
+        ]
+        fake.answers("POST", "/v1/diff", {"results": results, "warnings": [], "hints": []})
+        assert call("diff", "-f", folder) == (0, "program/web   none; overridden: stopped by ann\n", "")
+
     def test_a_diff_that_fails_ends_with_2_or_more(self, fake: FakeController, call: Call, folder: Path) -> None:
         fake.refuses("POST", "/v1/diff", 422, 1, "Invalid", "1 error")
         assert call("diff", "-f", folder) == (2, "", "error: 1 error\n")
