@@ -12,7 +12,7 @@ and of what the kernel of this world did, and compares:
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from reconciler.core.memory import (
     Departed,
@@ -24,8 +24,6 @@ from reconciler.core.memory import (
     Reset,
     StopBegan,
 )
-from reconciler.core.plan import Plan
-from reconciler.core.reconcile import Pass, reconcile, reconcile_only
 from reconciler.engine.controlled import Controlled
 from reconciler.model.identity import Key, ProcessId
 from reconciler.model.launch import Launch
@@ -34,47 +32,15 @@ from reconciler.model.objects import Accepted
 from reconciler.model.program import ProgramSpec
 from reconciler.model.revision import ROLLING
 from reconciler.model.revision import revision as revision_of
-from reconciler.model.state import NEVER, Cause, Desired, Memory, Observed, Outcome, Process
+from reconciler.model.state import NEVER, Cause, Outcome, Process
+from support.sim_books import Book, Drain, Seat, least_backoff, seat_of
+from support.sim_passes import a_pass_can_be_repeated, short_pass_is_the_full_one
 
 if TYPE_CHECKING:
     from support.sim_world import World
 
 LEFTOVERS_SECONDS = 30.0  # what a tree without its main process gets where the grace period is `infinity`
 A_MOMENT = 1e-6
-
-
-class Seat(NamedTuple):
-    """Where a process belongs, by name: a re-created Program has the same seats."""
-
-    program: str
-    ordinal: int
-
-    def __str__(self) -> str:
-        return f"{self.program}/{self.ordinal}"
-
-
-@dataclass
-class Book:
-    """What is known of a seat from what was seen."""
-
-    failures: int = 0  # consecutive ones of `revision`
-    revision: str = ""  # of the last run
-    epoch: int = 0
-    exited_at: float = -NEVER
-    started_at: float = -NEVER
-    succeeded: bool = False  # the last run did
-    finished: bool = False  # it succeeded, or may not be tried twice, under a policy that wants no further run
-    gone_until: float = NEVER  # of a deleted Program: how long it is remembered
-
-
-@dataclass
-class Drain:
-    """The end of a process, as it was promised when it began."""
-
-    kill_from: float
-    silent: bool
-    signals: int = 0
-    deaths: int = 0  # of controllers, when it began
 
 
 @dataclass
@@ -268,21 +234,9 @@ class Checks:
     # --- before every call --------------------------------------------------------------------------------------------
 
     def before_call(self) -> None:
-        """The short pass decides for the replicas that are marked what the full one would, and misses nothing."""
-        loop, now = self.world.controller.loop, self.world.clock.now()
-        for controlled in loop.programs.values():
-            if not controlled.settled or controlled.dirty or not controlled.dirty_ordinals:
-                continue
-            desired, ledger, marked = controlled.desired, controlled.ledger, controlled.dirty_ordinals
-            short = reconcile_only(sorted(marked), desired, ledger.observed, ledger.memory, now)
-            if short is None:
-                continue
-            full = reconcile(desired, ledger.observed, ledger.memory, now).plan
-            ours = [str(action) for action in full.actions if action.ordinal in marked]
-            assert sorted(map(str, short.actions)) == sorted(ours), f"{controlled.name}: short pass differs: {ours}"
-            others = [action for action in full.actions if action.ordinal not in marked]
-            assert not others or controlled.wake_at <= now, f"{controlled.name}: the short pass misses {others}"
-            assert min(short.wake_at, controlled.wake_at) <= full.wake_at, f"{controlled.name}: wakes too late"
+        """The engine is about to do the next thing."""
+        for controlled in self.world.controller.loop.programs.values():
+            short_pass_is_the_full_one(controlled, self.world.clock.now())
 
     # --- when all is done ---------------------------------------------------------------------------------------------
 
@@ -294,7 +248,7 @@ class Checks:
         self._everything_that_runs_is_known(programs)
         for controlled in programs.values():
             self._what_is_not_wanted_is_ending(controlled)
-            self._a_pass_can_be_repeated(controlled)
+            a_pass_can_be_repeated(controlled, self.world.clock.now(), done=self.world.journal.writable)
             self._a_rollout_keeps_its_bound(controlled)
 
     def _memory_is_what_the_journal_says(self, programs: Mapping[str, Controlled]) -> None:
@@ -335,19 +289,6 @@ class Checks:
             return False
         scaled = wishes.scale is not None and wishes.scale.written == spec.replicas
         return ordinal < (wishes.scale.replicas if wishes.scale is not None and scaled else spec.replicas)
-
-    def _a_pass_can_be_repeated(self, controlled: Controlled) -> None:
-        """The plan is a function of its input: not of the order in which a dict was filled, nor of the last call."""
-        now, ledger = self.world.clock.now(), controlled.ledger
-        result = _full(controlled.desired, ledger.observed, ledger.memory, now)
-        again = _full(controlled.desired, backwards(ledger.observed), _backwards_memory(ledger.memory), now)
-        assert result == again, f"{controlled.name}: the plan depends on the order: {result} {again}"
-        if not self.world.journal.writable:
-            return
-        plan: Plan = result.plan
-        assert not plan.actions, f"{controlled.name}: left undone at {now:.3f}:\n{plan.render()}"
-        set_for = NEVER if controlled.timer is None else controlled.wake_at
-        assert set_for <= plan.wake_at, f"{controlled.name}: no timer for {plan.wake_at:.3f}"
 
     # --- availability -------------------------------------------------------------------------------------------------
 
@@ -441,39 +382,3 @@ class Checks:
             f"{name}: {controlled.ledger.observed.processes}"
             for name, controlled in self.world.controller.programs.by_name.items()
         )
-
-
-def seat_of(launch: Launch) -> Seat:
-    """Where a process belongs, as its environment says."""
-    return Seat(launch.env["RECONCILER_PROGRAM"], int(launch.env["RECONCILER_REPLICA"]))
-
-
-def least_backoff(spec: ProgramSpec, failures: int) -> float:
-    """The delay that so many failures in a row bring at least: written down here anew, on purpose."""
-    backoff = spec.restart_backoff
-    delay = backoff.initial
-    for _ in range(failures - 2):
-        delay = min(backoff.max, delay * backoff.factor)
-    return min(backoff.max, delay)
-
-
-def _full(desired: Desired, observed: Observed, memory: Memory, now: float) -> Pass:
-    return reconcile(desired, observed, memory, now)
-
-
-def backwards(observed: Observed) -> Observed:
-    """The same, filled in another order."""
-    return Observed(dict(reversed(observed.processes.items())))
-
-
-def _backwards_memory(memory: Memory) -> Memory:
-    histories = dict(reversed(memory.histories.items()))
-    return Memory(
-        histories,
-        memory.progress_at,
-        memory.progress_revision,
-        memory.progress_epoch,
-        memory.progress_score,
-        memory.complete,
-        memory.available_revision,
-    )

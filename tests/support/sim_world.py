@@ -10,11 +10,8 @@ waits for what. The once-a-second poll of the engine and the flush of status fil
 when time passes for another reason, or else every Program would be saved by a poll that is not meant for it.
 """
 
-import heapq
 import json
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from reconciler.core.homes import Accept, Remove
@@ -23,7 +20,7 @@ from reconciler.engine.conditions import Conditions
 from reconciler.engine.controlled import Controlled
 from reconciler.engine.engine import Engine, Settings
 from reconciler.engine.loop import Loop, Ports
-from reconciler.engine.observe import Observer, open_ledgers
+from reconciler.engine.observe import open_ledgers
 from reconciler.engine.programs import Programs
 from reconciler.engine.publish import Publisher
 from reconciler.model.identity import Key, ProcessId
@@ -43,65 +40,14 @@ from support.sim_ports import (
     MortalSink,
     MortalTable,
 )
+from support.sim_schedule import Schedule
 
-SHUTDOWN_SECONDS = 50.0
+SHUTDOWN_SECONDS = 20.0
 CALLS_PER_MOMENT = 2000
 """So many calls without time passing, and the engine is going round in circles."""
 
 MOMENTS_TO_SETTLE = 400
 """So many steps of time without faults, and there should have been a fixed point."""
-
-
-@dataclass(order=True)
-class Alarm:
-    """A call that was asked for at a moment."""
-
-    at: float
-    number: int
-    call: Callable[[], None] = field(compare=False)
-    poll: bool = field(compare=False)
-    cancelled: bool = field(default=False, compare=False)
-
-    def cancel(self) -> None:
-        self.cancelled = True
-
-
-class Schedule:
-    """The event loop of one controller; it dies with it."""
-
-    def __init__(self, clock: FakeClock) -> None:
-        self._clock = clock
-        self.ready: deque[Callable[[], None]] = deque()
-        self._alarms: list[Alarm] = []
-        self._asked = 0
-
-    def soon(self, call: Callable[[], None]) -> None:
-        self.ready.append(call)
-
-    def later(self, seconds: float, call: Callable[[], None]) -> Alarm:
-        return self._ask(seconds, call, poll=getattr(call, "__func__", None) is Observer._look_at_rests)
-
-    def poll_later(self, seconds: float, call: Callable[[], None]) -> Alarm:
-        """What may be late: nothing that a Program needs may hang on it."""
-        return self._ask(seconds, call, poll=True)
-
-    def _ask(self, seconds: float, call: Callable[[], None], *, poll: bool) -> Alarm:
-        self._asked += 1
-        alarm = Alarm(self._clock.now() + seconds, self._asked, call, poll)
-        heapq.heappush(self._alarms, alarm)
-        return alarm
-
-    def due(self) -> Callable[[], None] | None:
-        """The next call whose time has come."""
-        while self._alarms and (self._alarms[0].cancelled or self._alarms[0].at <= self._clock.now()):
-            alarm = heapq.heappop(self._alarms)
-            if not alarm.cancelled:
-                return alarm.call
-        return None
-
-    def next_alarm(self, *, polls: bool = False) -> float:
-        """When the next timer goes off."""
-        return min((a.at for a in self._alarms if not a.cancelled and (polls or not a.poll)), default=NEVER)
 
 
 class Sources:

@@ -1,0 +1,56 @@
+"""What must hold of passes as such: the short one is the full one, and a plan is a function of its input."""
+
+from reconciler.core.reconcile import reconcile, reconcile_only
+from reconciler.engine.controlled import Controlled
+from reconciler.model.state import NEVER, Memory, Observed
+
+
+def short_pass_is_the_full_one(controlled: Controlled, now: float) -> None:
+    """It decides for the replicas that are marked what the full one would, and misses nothing."""
+    desired, ledger, marked = controlled.desired, controlled.ledger, controlled.dirty_ordinals
+    if not controlled.settled or controlled.dirty or not marked:
+        return
+    short = reconcile_only(sorted(marked), desired, ledger.observed, ledger.memory, now)
+    if short is None:
+        return
+    full = reconcile(desired, ledger.observed, ledger.memory, now).plan
+    ours = [str(action) for action in full.actions if action.ordinal in marked]
+    assert sorted(map(str, short.actions)) == sorted(ours), f"{controlled.name}: short pass differs: {ours}"
+    others = [action for action in full.actions if action.ordinal not in marked]
+    assert not others or controlled.wake_at <= now, f"{controlled.name}: the short pass misses {others}"
+    assert min(short.wake_at, controlled.wake_at) <= full.wake_at, f"{controlled.name}: wakes too late"
+
+
+def a_pass_can_be_repeated(controlled: Controlled, now: float, *, done: bool) -> None:
+    """The plan does not depend on the order in which a dict was filled, nor on the last call.
+
+    `done`: the engine has nothing left to do, so nothing is planned, and a timer is set for what is due later.
+    """
+    desired, ledger = controlled.desired, controlled.ledger
+    result = reconcile(desired, ledger.observed, ledger.memory, now)
+    again = reconcile(desired, _backwards(ledger.observed), _backwards_memory(ledger.memory), now)
+    assert result == again, f"{controlled.name}: the plan depends on the order: {result} {again}"
+    assert result.plan.render() == again.plan.render()
+    if not done:
+        return
+    assert not result.plan.actions, f"{controlled.name}: left undone at {now:.3f}:\n{result.plan.render()}"
+    set_for = NEVER if controlled.timer is None else controlled.wake_at
+    assert set_for <= result.plan.wake_at, f"{controlled.name}: no timer for {result.plan.wake_at:.3f}"
+
+
+def _backwards(observed: Observed) -> Observed:
+    """The same, filled in another order."""
+    return Observed(dict(reversed(observed.processes.items())))
+
+
+def _backwards_memory(memory: Memory) -> Memory:
+    histories = dict(reversed(memory.histories.items()))
+    return Memory(
+        histories,
+        memory.progress_at,
+        memory.progress_revision,
+        memory.progress_epoch,
+        memory.progress_score,
+        memory.complete,
+        memory.available_revision,
+    )
