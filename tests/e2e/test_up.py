@@ -1,12 +1,10 @@
-"""`reconciler up -f DIR`, for a person at a terminal: shows live what it does, Ctrl-C drains, again it asks and kills."""
+"""`reconciler up -f DIR`, for a person at a terminal: shows what it does; Ctrl-C drains, once more it asks and kills."""
 
-import fcntl
 import os
 import select
 import signal
 import subprocess
 import sys
-import termios
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,14 +19,13 @@ class Terminal:
         self._master, slave = os.openpty()
         environment = {**daemon.environment(), "TERM": "xterm", "XDG_STATE_HOME": str(daemon.folder / "home")}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "reconciler", "up", "-f", str(daemon.manifests)],
+            # setsid makes it the controlling terminal: Ctrl-C is the terminal's, not ours.
+            ["setsid", "--ctty", sys.executable, "-m", "reconciler", "up", "-f", str(daemon.manifests)],
             stdin=slave,
             stdout=slave,
             stderr=slave,
             env=environment,
             cwd=daemon.folder,
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )
         os.close(slave)
         self.screen = ""
