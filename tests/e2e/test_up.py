@@ -1,4 +1,4 @@
-"""`reconciler up -f DIR`, for a person at a terminal: shows what it does; Ctrl-C drains, once more it asks and kills."""
+"""`reconciler up -f DIR`, for a person at a terminal: shows what it does; Ctrl-C drains, another one asks and kills."""
 
 import os
 import select
