@@ -84,6 +84,7 @@ class Publisher:
         self._watchers: set[asyncio.Queue[Message]] = set()
         self._event_watchers: set[asyncio.Queue[dict[str, Any]]] = set()
         self._events: deque[dict[str, Any]] = deque(maxlen=EVENTS_KEPT)
+        self._untold: list[dict[str, Any]] = []  # events that log, file and watchers do not have yet
         self._budgets: dict[str, Budget] = {}
 
     # --- objects ------------------------------------------------------------------------------------------------------
@@ -129,6 +130,7 @@ class Publisher:
 
     def flush_all(self) -> None:
         """Write everything that is due: before the controller leaves."""
+        self._tell_events()
         for controlled in list(self._due):
             self._flush(controlled)
 
@@ -216,10 +218,19 @@ class Publisher:
             **more,
         }
         self._events.append(event)
-        log.log(logging.WARNING if kind == "Warning" else logging.INFO, "program/%s: %s", name, message)
-        self._store.append_event(event)
-        for queue in list(self._event_watchers):
-            _offer(queue, event)
+        if not self._untold:
+            self._later(0.0, self._tell_events)
+        self._untold.append(event)
+
+    def _tell_events(self) -> None:
+        """After what they are about was done: no replacement of a process waits for a file or a terminal."""
+        untold, self._untold = self._untold, []
+        for event in untold:
+            level = logging.WARNING if event["type"] == "Warning" else logging.INFO
+            log.log(level, "program/%s: %s", event["name"], event["message"])
+            self._store.append_event(event)
+            for queue in list(self._event_watchers):
+                _offer(queue, event)
 
     def events(self, name: str | None) -> list[dict[str, Any]]:
         """The last events, oldest first."""
@@ -240,6 +251,7 @@ class Publisher:
     @contextmanager
     def watch_events(self) -> Iterator[asyncio.Queue[dict[str, Any]]]:
         """A queue of events from now on."""
+        self._tell_events()  # those of before are in `events` already
         queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(WATCH_QUEUE_LENGTH)
         self._event_watchers.add(queue)
         try:
