@@ -20,7 +20,7 @@ sys.path.insert(0, str(DOCS.parent))
 
 from reconciler.cli.main import CHAPTERS, cli  # noqa: E402
 from reconciler.core.buckets import LIFE, RULES, STATES, ReplicaState  # noqa: E402
-from reconciler.core.memory import TAGS  # noqa: E402
+from reconciler.core.records import TAGS  # noqa: E402
 from reconciler.engine.conditions import EXPLAINED  # noqa: E402
 from reconciler.model.contacts import Probe  # noqa: E402
 from reconciler.model.fields import Reads  # noqa: E402

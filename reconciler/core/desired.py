@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from reconciler.model.overrides import Overrides
-from reconciler.model.program import ProgramSpec
-from reconciler.model.state import Backoff, Cause, Desired, RestartPolicy
+from reconciler.model.program import DEFAULT_GRACE_SECONDS, ProgramSpec
+from reconciler.model.state import NEVER, Backoff, Cause, Desired, RestartPolicy
 
 
 class Identity(NamedTuple):
@@ -39,6 +39,7 @@ def desired_program(
     replicas, stop_cause = _count(spec, overrides, phase)
     written = spec.replicas if overrides.scale is None else overrides.scale.replicas
     stop, restart = overrides.stop, overrides.restart
+    written_grace = spec.termination_grace_period
     return Desired(
         name=identity.name,
         uid=identity.uid,
@@ -56,7 +57,8 @@ def desired_program(
         success_signals=spec.success_signals,
         backoff=_backoff(spec),
         min_restart_interval=spec.min_restart_interval,
-        grace_period=spec.grace_period_seconds,
+        grace_period=DEFAULT_GRACE_SECONDS if written_grace is None else written_grace,
+        run_once_grace_period=NEVER if written_grace is None else written_grace,
         min_ready=spec.min_ready_seconds,
         recreate=spec.strategy.type == "Recreate",
         max_unavailable=spec.max_unavailable(replicas),

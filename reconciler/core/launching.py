@@ -94,6 +94,7 @@ class LaunchTemplate:
     err: Text  # the same; equal to `out`: merged
     display_name: Text
     secret_command: bool
+    run_once: bool
     count_matters: bool  # `$(REPLICAS)` is in it: a Launch holds for one count only
     warnings: tuple[str, ...]
     remembered: dict[int, Launch] = field(default_factory=dict)
@@ -171,6 +172,7 @@ def template(spec: ProgramSpec, facts: Facts, *, name: str, uid: str, revision: 
         err=err,
         display_name=environment["SUPERVISOR_PROCESS_NAME"],
         secret_command=secret_command,
+        run_once=spec.run_once,
         count_matters=any(map(depends_on_count, (*argv, *environment.values(), directory))),
         warnings=tuple(dict.fromkeys(warnings)),
     )

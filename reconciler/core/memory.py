@@ -5,159 +5,30 @@ controller folds what it finds and knows the same. Folding never looks at a spec
 failure?) was decided when the record was made, and stands in it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
+from reconciler.core.records import (
+    Departed,
+    Emptied,
+    Exited,
+    Forgotten,
+    Intended,
+    Killed,
+    Progressed,
+    Record,
+    Reset,
+    Rested,
+    Restored,
+    Signalled,
+    Spawned,
+    StopBegan,
+    history_from,
+    process_from,
+)
 from reconciler.model.identity import ProcessId
-from reconciler.model.state import (
-    NO_HISTORY,
-    Cause,
-    Exit,
-    History,
-    Memory,
-    Observed,
-    Outcome,
-    Process,
-    Stopping,
-)
-
-
-class Intended(NamedTuple):
-    """A process is about to be started. Followed by Spawned or Exited, or resolved by the next controller."""
-
-    uid: str
-    ordinal: int
-    spawn_id: str
-    revision: str
-    epoch: int
-    cause: Cause
-    at: float
-
-
-class Spawned(NamedTuple):
-    """The intended process runs."""
-
-    uid: str
-    ordinal: int
-    spawn_id: str
-    pid: int
-    start_ticks: int
-
-
-class Exited(NamedTuple):
-    """The main process ended, or could not be started (NOT_STARTED)."""
-
-    uid: str
-    ordinal: int
-    outcome: Outcome
-    code: int | None
-    signal: int | None
-    at: float
-    ran_seconds: float
-    failures: int  # consecutive ones, this exit included
-    done: bool  # the restart policy does not want this revision again
-    empty: bool  # nothing of the tree is left
-    message: str
-
-
-class Emptied(NamedTuple):
-    """The last of a tree whose main process had ended is gone: the ordinal is free."""
-
-    uid: str
-    ordinal: int
-
-
-class StopBegan(NamedTuple):
-    """A drain begins."""
-
-    uid: str
-    ordinal: int
-    cause: Cause
-    at: float
-    kill_at: float
-    silent: bool = False  # it gets no stop signal
-
-
-class Signalled(NamedTuple):
-    """The stop signal was sent. Without this record the next controller sends it: it must not get lost."""
-
-    uid: str
-    ordinal: int
-
-
-class Killed(NamedTuple):
-    """KILL goes to the tree."""
-
-    uid: str
-    ordinal: int
-    at: float
-
-
-class Forgotten(NamedTuple):
-    """An ordinal that is no longer wanted; -1: the whole object."""
-
-    uid: str
-    ordinal: int
-
-
-class Progressed(NamedTuple):
-    """The rollout of (revision, epoch) began, or came further than ever before."""
-
-    uid: str
-    revision: str
-    epoch: int
-    at: float
-    score: int
-    complete: bool
-
-
-class Reset(NamedTuple):
-    """An operator forgives: failures and recorded successes of an ordinal are forgotten; -1: of all."""
-
-    uid: str
-    ordinal: int
-
-
-class Rested(NamedTuple):
-    """A free ordinal is not wanted for now."""
-
-    uid: str
-    ordinal: int
-
-
-class Restored(NamedTuple):
-    """A whole replica, at a checkpoint or taken over from a deleted namesake: plain nested tuples."""
-
-    uid: str
-    ordinal: int
-    history: Sequence[Any]
-    process: Sequence[Any] | None
-
-
-class Departed(NamedTuple):
-    """The last process of a deleted object is gone. Until then a namesake takes over what was remembered of it."""
-
-    uid: str
-    name: str
-    until: float
-
-
-Record = (
-    Intended
-    | Spawned
-    | Exited
-    | Emptied
-    | StopBegan
-    | Signalled
-    | Killed
-    | Forgotten
-    | Progressed
-    | Reset
-    | Rested
-    | Restored
-    | Departed
-)
+from reconciler.model.state import NO_HISTORY, Cause, Exit, History, Memory, Observed, Process, Stopping
 
 
 @dataclass(slots=True)
@@ -191,6 +62,7 @@ def _spawned(ledger: Ledger, record: Spawned) -> None:
         intent.epoch,
         intent.at,
         intent.cause,
+        run_once=intent.run_once,
     )
     history = ledger.memory.histories.get(record.ordinal, NO_HISTORY)
     ledger.memory.histories[record.ordinal] = History(
@@ -314,45 +186,6 @@ FOLDS: dict[type[Any], Callable[[Ledger, Any], None]] = {
 """Total over Record; a test says so."""
 
 
-# --- to and from the journal ------------------------------------------------------------------------------------------
-
-TAGS: dict[type[Any], str] = {
-    Intended: "intended",
-    Spawned: "spawned",
-    Exited: "exited",
-    Emptied: "emptied",
-    StopBegan: "stop",
-    Signalled: "signalled",
-    Killed: "killed",
-    Forgotten: "forgotten",
-    Progressed: "progressed",
-    Reset: "reset",
-    Rested: "rested",
-    Restored: "restored",
-    Departed: "departed",
-}
-RECORDS = {tag: record for record, tag in TAGS.items()}
-ENUMS: dict[str, type[Cause] | type[Outcome]] = {"cause": Cause, "outcome": Outcome}
-
-
-def encode(record: Record) -> tuple[Any, ...]:
-    """The record as JSON values, its tag first."""
-    return (TAGS[type(record)], *record)
-
-
-def decode(values: Sequence[Any]) -> Record | None:
-    """The record that was encoded; None for a tag that a newer release has written."""
-    kind = RECORDS.get(values[0])
-    if kind is None:
-        return None
-    fields = dict(zip(kind._fields, values[1:], strict=False))
-    for name, enum in ENUMS.items():
-        if name in fields:
-            fields[name] = enum(fields[name])
-    record: Record = kind(**fields)
-    return record
-
-
 def snapshot(uid: str, ledger: Ledger) -> Iterator[Record]:
     """Records that fold to the same ledger: the checkpoint of one object."""
     memory = ledger.memory
@@ -375,25 +208,3 @@ def snapshot(uid: str, ledger: Ledger) -> Iterator[Record]:
         yield ledger.intent
     if ledger.departed is not None:
         yield ledger.departed
-
-
-def history_from(values: Sequence[Any]) -> History:
-    """A History from its plain nested values (JSON knows no enums and no named tuples)."""
-    fields = dict(zip(History._fields, values, strict=False))
-    if fields.get("last_exit") is not None:
-        ended = dict(zip(Exit._fields, fields["last_exit"], strict=False))
-        fields["last_exit"] = Exit(**{**ended, "outcome": Outcome(ended["outcome"])})
-    if fields.get("done_outcome") is not None:
-        fields["done_outcome"] = Outcome(fields["done_outcome"])
-    return History(**fields)
-
-
-def process_from(values: Sequence[Any]) -> Process:
-    """A Process from its plain nested values."""
-    fields = dict(zip(Process._fields, values, strict=False))
-    fields["id"] = ProcessId(*fields["id"])
-    fields["cause"] = Cause(fields["cause"])
-    if fields.get("stopping") is not None:
-        cause, *rest = fields["stopping"]
-        fields["stopping"] = Stopping(Cause(cause), *rest)
-    return Process(**fields)

@@ -169,11 +169,14 @@ def _stop(seat: Seat, cause: Cause) -> Answer:
     desired, ordinal, process, _, now = seat
     assert process is not None
     rest = cause is Cause.LEFTOVERS
-    grace_seconds = 0.0 if desired.kill_now else desired.grace_period
+    # Whether it is run-once work is a matter of how it was started: the spec may have been edited since.
+    grace_seconds = desired.run_once_grace_period if process.run_once else desired.grace_period
+    if desired.kill_now:
+        grace_seconds = 0.0
     if rest and grace_seconds == NEVER:
         # `infinity` is a promise to the main process and its work; what it left behind is not waited for without end.
         grace_seconds = LEFTOVERS_GRACE_SECONDS
-    silent = desired.run_once and not rest and not desired.kill_now
+    silent = process.run_once and not rest and not desired.kill_now
     return Stop(ordinal, process.id, now + grace_seconds, silent, rest, cause), now + grace_seconds
 
 

@@ -23,14 +23,17 @@ def verdict(
     desired: Desired, process: Process, history: History, code: int | None, signal: int | None, now: float
 ) -> Verdict:
     """Judge the end of a process. `code` and `signal` both None: nobody can say how it ended."""
+    # Failures are those of one revision: the end of another one says nothing about them.
+    last = history.last_exit
+    so_far = history.failures if last is None or last.revision == process.revision else 0
     if process.stopping is not None:
-        return Verdict(Outcome.STOPPED, history.failures, done=False)
+        return Verdict(Outcome.STOPPED, so_far, done=False)
     if code is None and signal is None:
         # Not a success, no back-off growth; and what may have been done is not done twice.
         done = desired.restart_policy is RestartPolicy.NEVER or (
             desired.run_once and desired.restart_policy is not RestartPolicy.ALWAYS
         )
-        return Verdict(Outcome.UNKNOWN, history.failures, done)
+        return Verdict(Outcome.UNKNOWN, so_far, done)
     if code in desired.success_exit_codes or signal in desired.success_signals:
         return Verdict(Outcome.SUCCEEDED, 0, done=desired.restart_policy is not RestartPolicy.ALWAYS)
     failures = failures_after(desired, history, process.revision, now - process.started_at)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from reconciler.core.buckets import Bucket, is_outdated, next_revision
 from reconciler.core.health import available_at
-from reconciler.core.memory import Progressed
+from reconciler.core.records import Progressed
 from reconciler.model.state import NEVER, NO_HISTORY, Desired, Memory, Observed
 
 

@@ -6,8 +6,8 @@ all observations.
 
 from collections.abc import Callable
 
-from reconciler.core.memory import Exited, Forgotten, Intended, Killed, Rested, Signalled, Spawned, StopBegan
 from reconciler.core.plan import Action, Forget, Kill, Rest, Start, Stop
+from reconciler.core.records import Exited, Forgotten, Intended, Killed, Rested, Signalled, Spawned, StopBegan
 from reconciler.core.restart import failures_after
 from reconciler.engine.building import Builder
 from reconciler.engine.controlled import Controlled
@@ -57,7 +57,8 @@ class Actuator:
         ordinal, now = action.ordinal, self._clock.now()
         self.spawns += 1
         spawn_id = f"{self._spawn_prefix}{self.spawns:x}"
-        intent = Intended(controlled.uid, ordinal, spawn_id, action.revision, action.epoch, action.cause, now)
+        run_once = self._builder.run_once(controlled, action.revision)
+        intent = Intended(controlled.uid, ordinal, spawn_id, action.revision, action.epoch, action.cause, now, run_once)
         self._observer.record(controlled, intent)
         try:
             launch = self._builder.launch(controlled, action.revision, ordinal)

@@ -82,6 +82,11 @@ class Builder:
             template = controlled.templates[revision] = built.template
         return launching.launch(template, ordinal, controlled.desired.replicas)
 
+    def run_once(self, controlled: Controlled, revision: str) -> bool:
+        """Whether a process of this revision takes one piece of work."""
+        template = controlled.templates.get(revision)
+        return controlled.built.spec.run_once if template is None else template.run_once
+
     def streams(self, controlled: Controlled, revision: str, ordinal: int) -> tuple[Stream, ...]:
         """The log streams of this ordinal."""
         template = controlled.templates.get(revision) or controlled.built.template

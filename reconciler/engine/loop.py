@@ -12,9 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from reconciler.core import rollout
-from reconciler.core.memory import Ledger, encode, snapshot
+from reconciler.core.memory import Ledger, snapshot
 from reconciler.core.plan import Action, Plan, Start
 from reconciler.core.reconcile import reconcile, reconcile_only
+from reconciler.core.records import encode
 from reconciler.engine.actuate import Actuator
 from reconciler.engine.building import Builder
 from reconciler.engine.controlled import Controlled

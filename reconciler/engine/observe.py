@@ -6,17 +6,9 @@ folded before the process is reaped: killed at any line, the next controller lea
 
 from collections.abc import Callable, Iterable
 
-from reconciler.core import memory
-from reconciler.core.memory import (
-    Emptied,
-    Exited,
-    Intended,
-    Ledger,
-    Progressed,
-    Record,
-    Restored,
-    Spawned,
-)
+from reconciler.core import memory, records
+from reconciler.core.memory import Ledger
+from reconciler.core.records import Emptied, Exited, Intended, Progressed, Record, Restored, Spawned
 from reconciler.core.restart import verdict
 from reconciler.engine.controlled import Controlled
 from reconciler.model.identity import ProcessId
@@ -58,7 +50,7 @@ class Observer:
 
     def record(self, controlled: Controlled, record: Record, *, durable: bool = False) -> None:
         """Write down, then know."""
-        self._journal.append(memory.encode(record), durable=durable)
+        self._journal.append(records.encode(record), durable=durable)
         memory.fold(controlled.ledger, record)
 
     def watch(self, controlled: Controlled, ordinal: int, process: ProcessId) -> None:
@@ -234,7 +226,7 @@ def open_ledgers(journal: Journal) -> dict[str, Ledger]:
     """The ledgers of all objects, by uid, as the journal tells them."""
     ledgers: dict[str, Ledger] = {}
     for values in journal.replay():
-        record = memory.decode(values)
+        record = records.decode(values)
         if record is not None:
             memory.fold(ledgers.setdefault(record.uid, Ledger()), record)
     return ledgers

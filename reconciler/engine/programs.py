@@ -12,7 +12,8 @@ from typing import Any, Protocol
 from reconciler.core.desired import Identity, Phase, desired_program
 from reconciler.core.effects import Edit, Effect, effect_of
 from reconciler.core.homes import Accept, Change, Conflict, Invalid, Remove, SourceSuspect
-from reconciler.core.memory import Departed, Ledger, Reset, Restored
+from reconciler.core.memory import Ledger
+from reconciler.core.records import Departed, Reset, Restored
 from reconciler.engine.building import Builder, keep_templates
 from reconciler.engine.controlled import Built, Controlled
 from reconciler.engine.loop import Loop

@@ -78,6 +78,7 @@ class Process(NamedTuple):
     cause: Cause
     stopping: Stopping | None = None
     ended: bool = False  # the main process is gone, something of its tree is left
+    run_once: bool = False  # as it was started: stopping it is not starting it again
 
 
 class History(NamedTuple):
@@ -155,7 +156,8 @@ class Desired:
     success_signals: frozenset[int] = frozenset()
     backoff: Backoff = field(default_factory=Backoff)
     min_restart_interval: float = 0.1
-    grace_period: float = 30.0
+    grace_period: float = 30.0  # of a process that was not started as run-once work
+    run_once_grace_period: float = NEVER  # of one that was, whatever the spec says now
     min_ready: float = 1.0
     recreate: bool = False  # strategy Recreate
     max_unavailable: int = 1  # resolved against `replicas`

@@ -112,6 +112,13 @@ class TestAccepted:
         state.forget_accepted(WEB)
         state.forget_accepted(WEB)
         assert state.load_leaving() == {}
+
+    def test_a_namesake_that_is_deleted_too_does_not_hide_the_one_that_still_drains(self, state: StateFiles) -> None:
+        for generation in (1, 2):
+            state.write_accepted([accepted(generation=generation)])
+            state.retire_accepted([WEB])
+        assert state.load_accepted()[0] == {}
+        assert state.load_leaving() == {WEB: accepted(generation=1)}
         assert state.load_accepted()[0][WEB].uid == "another"
 
     @pytest.mark.parametrize("name", ["../x", "..", "a/b", "a\0b"])

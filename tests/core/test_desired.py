@@ -24,7 +24,9 @@ def test_the_spec_alone() -> None:
 
 
 def test_run_once_work_is_given_all_the_time_it_needs() -> None:
-    assert desired(runOnce=True).grace_period == NEVER
+    assert desired().run_once_grace_period == NEVER
+    assert desired(terminationGracePeriod=5).run_once_grace_period == 5
+    assert desired(runOnce=True).grace_period == 30  # what was started before it became run-once work
 
 
 def test_a_count_from_an_operator_goes_before_the_written_one() -> None:

@@ -4,15 +4,15 @@ import json
 
 import pytest
 
-from reconciler.core import memory
-from reconciler.core.memory import (
+from reconciler.core import memory, records
+from reconciler.core.memory import Ledger
+from reconciler.core.records import (
     Departed,
     Emptied,
     Exited,
     Forgotten,
     Intended,
     Killed,
-    Ledger,
     Progressed,
     Reset,
     Rested,
@@ -29,7 +29,7 @@ SPAWNED = Spawned("u1", 0, "s1", 4711, 99)
 FAILED = Exited("u1", 0, Outcome.FAILED, 1, None, 110.0, 10.0, failures=3, done=False, empty=True, message="")
 
 
-def folded(*records: memory.Record) -> Ledger:
+def folded(*records: records.Record) -> Ledger:
     ledger = Ledger()
     for record in records:
         memory.fold(ledger, record)
@@ -125,7 +125,7 @@ def test_a_stop_signal_is_owed_until_it_was_sent(silent: bool) -> None:
 @pytest.mark.parametrize(
     "record", [StopBegan("u1", 5, Cause.SUSPENDED, 1.0, 2.0), Signalled("u1", 5), Killed("u1", 5, 1.0)]
 )
-def test_stopping_a_free_ordinal_changes_nothing(record: memory.Record) -> None:
+def test_stopping_a_free_ordinal_changes_nothing(record: records.Record) -> None:
     assert folded(INTENT, SPAWNED, record) == folded(INTENT, SPAWNED)
 
 
@@ -149,9 +149,9 @@ def test_a_completed_rollout_is_the_last_available_revision() -> None:
 
 
 def test_every_record_has_a_fold_a_tag_and_a_way_back() -> None:
-    kinds = set(memory.Record.__args__)
-    assert kinds == set(memory.FOLDS) == set(memory.TAGS)
-    assert len(set(memory.TAGS.values())) == len(kinds)
+    kinds = set(records.Record.__args__)
+    assert kinds == set(memory.FOLDS) == set(records.TAGS)
+    assert len(set(records.TAGS.values())) == len(kinds)
 
 
 def test_what_departed_is_remembered_with_its_name_and_until_when() -> None:
@@ -176,16 +176,16 @@ EXAMPLES = [
 
 
 @pytest.mark.parametrize("record", EXAMPLES, ids=lambda r: type(r).__name__)
-def test_a_record_survives_the_journal(record: memory.Record) -> None:
-    assert memory.decode(json.loads(json.dumps(memory.encode(record)))) == record
+def test_a_record_survives_the_journal(record: records.Record) -> None:
+    assert records.decode(json.loads(json.dumps(records.encode(record)))) == record
 
 
 def test_what_a_newer_release_wrote_is_left_out() -> None:
-    assert memory.decode(["tomorrow", 1, 2]) is None
+    assert records.decode(["tomorrow", 1, 2]) is None
 
 
 @pytest.mark.parametrize(
-    "records",
+    "told",
     [
         (),
         (INTENT,),
@@ -197,10 +197,10 @@ def test_what_a_newer_release_wrote_is_left_out() -> None:
         (INTENT, SPAWNED, FAILED, Departed("u1", "web", 160.0)),
     ],
 )
-def test_a_checkpoint_folds_to_the_same_ledger(records: tuple[memory.Record, ...]) -> None:
-    ledger = folded(*records)
-    written = [json.loads(json.dumps(memory.encode(record))) for record in memory.snapshot("u1", ledger)]
-    read = [record for values in written if (record := memory.decode(values)) is not None]
+def test_a_checkpoint_folds_to_the_same_ledger(told: tuple[records.Record, ...]) -> None:
+    ledger = folded(*told)
+    written = [json.loads(json.dumps(records.encode(record))) for record in memory.snapshot("u1", ledger)]
+    read = [record for values in written if (record := records.decode(values)) is not None]
     assert folded(*read) == ledger
 
 

@@ -39,6 +39,12 @@ def test_an_exit_that_we_asked_for_is_never_a_failure() -> None:
     assert judged(words, 1) == (Outcome.STOPPED, 2, False)
 
 
+def test_failures_of_another_revision_are_not_carried_over() -> None:
+    words = {"runs": "r2", "revision": "r1", "exited": "Failed", "failures": 7}
+    assert judged({**words, "stopping": "ScaledDown"}, 1).failures == 0
+    assert judged(words, None).failures == 0
+
+
 def test_written_codes_and_signals_are_successes() -> None:
     words = {"runs": "r1", "since": 99}
     assert judged(words, 12, success_exit_codes=[0, 12]).outcome is Outcome.SUCCEEDED

@@ -2,7 +2,7 @@
 
 import pytest
 
-from reconciler.core.memory import Killed, StopBegan
+from reconciler.core.records import Killed, StopBegan
 from reconciler.model.state import NEVER
 from support.fakes import Behaviour
 from support.sim_world import World

@@ -15,7 +15,7 @@ import yaml
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from reconciler.core import buckets, desired, memory, reconcile, restart, rollout
+from reconciler.core import buckets, desired, reconcile, records, restart, rollout
 from reconciler.core.buckets import Bucket, Seat
 from reconciler.core.desired import Phase as Lying
 from reconciler.core.plan import Kill, Plan, Start, Stop
@@ -156,10 +156,10 @@ def done_work_is_done_again(patch: pytest.MonkeyPatch) -> None:
 
 def exits_are_failures_of_nobody(patch: pytest.MonkeyPatch) -> None:
     """The journal says of an exit less than memory knows."""
-    original = memory.encode
+    original = records.encode
 
     def planted(record: Any) -> Any:
-        return original(record._replace(failures=0) if isinstance(record, memory.Exited) else record)
+        return original(record._replace(failures=0) if isinstance(record, records.Exited) else record)
 
     everywhere(patch, original, planted)
 

@@ -14,22 +14,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from reconciler.core.memory import (
-    Departed,
-    Exited,
-    Forgotten,
-    Killed,
-    Ledger,
-    Record,
-    Reset,
-    StopBegan,
-)
+from reconciler.core.memory import Ledger
+from reconciler.core.records import Departed, Exited, Forgotten, Killed, Record, Reset, StopBegan
 from reconciler.engine.controlled import Controlled
 from reconciler.model.identity import Key, ProcessId
 from reconciler.model.launch import Launch
 from reconciler.model.manifest import program_from_canonical
 from reconciler.model.objects import Accepted
-from reconciler.model.program import ProgramSpec
+from reconciler.model.program import DEFAULT_GRACE_SECONDS, ProgramSpec
 from reconciler.model.revision import ROLLING
 from reconciler.model.revision import revision as revision_of
 from reconciler.model.state import NEVER, Cause, Outcome, Process
@@ -163,11 +155,12 @@ class Checks:
         assert controlled is not None
         process = controlled.ledger.observed.processes[record.ordinal]
         spec, desired = controlled.built.spec, controlled.desired
-        grace = spec.grace_period_seconds
+        endless = NEVER if process.run_once else DEFAULT_GRACE_SECONDS
+        grace = endless if spec.termination_grace_period is None else spec.termination_grace_period
         if record.cause is Cause.LEFTOVERS and grace == NEVER:
             grace = LEFTOVERS_SECONDS
         kill_from = record.at + (0.0 if desired.kill_now else grace)
-        silent = spec.run_once and record.cause is not Cause.LEFTOVERS and not desired.kill_now
+        silent = process.run_once and record.cause is not Cause.LEFTOVERS and not desired.kill_now
         self.drains[process.id] = Drain(kill_from, silent, deaths=self.world.deaths)
 
     def _killed(self, record: Killed) -> None:

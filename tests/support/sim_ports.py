@@ -9,9 +9,10 @@ import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
-from reconciler.core import memory
+from reconciler.core import memory, records
 from reconciler.core.launching import Account, Environment, Facts
-from reconciler.core.memory import Ledger, Record
+from reconciler.core.memory import Ledger
+from reconciler.core.records import Record
 from reconciler.model.identity import Key, ProcessId
 from reconciler.model.launch import Launch
 from reconciler.model.objects import Accepted
@@ -89,7 +90,7 @@ class MortalJournal:
         self._journal.append(values, durable=durable)
         if not self._journal.writable:
             return
-        record = memory.decode(json.loads(self._journal.records[-1]))
+        record = records.decode(json.loads(self._journal.records[-1]))
         assert record is not None
         self._witness.recorded(record)
         memory.fold(self.ledgers.setdefault(record.uid, Ledger()), record)
@@ -117,11 +118,11 @@ class MortalJournal:
         return self._journal.boot_changed
 
 
-def folded(records: Iterable[list[Any]]) -> dict[str, Ledger]:
+def folded(written: Iterable[list[Any]]) -> dict[str, Ledger]:
     """What the journal says, by uid."""
     ledgers: dict[str, Ledger] = {}
-    for values in records:
-        record = memory.decode(values)
+    for values in written:
+        record = records.decode(values)
         assert record is not None
         memory.fold(ledgers.setdefault(record.uid, Ledger()), record)
     return ledgers

@@ -78,6 +78,7 @@ def _process(ordinal: int, words: Mapping[str, Any]) -> Process:
         cause=Cause.NEW_REPLICA,
         stopping=stopping,
         ended=bool(words.get("ended")),
+        run_once=bool(words.get("once")),
     )
 
 

@@ -45,7 +45,9 @@ class StateFiles:
         """Not in force any more, but kept aside (`.leaving`): a later controller must know how to drain it."""
         for key in keys:
             path = self._path("accepted", *key)
-            remove(path, rename_to=path + ".leaving")
+            # While a namesake that was deleted before still drains, this one has started nothing that could be left.
+            drains = os.path.exists(path + ".leaving")
+            remove(path, rename_to=None if drains else path + ".leaving")
         flush({self._folder("accepted", key.kind) for key in keys})
 
     def load_leaving(self) -> dict[Key, Accepted]:
