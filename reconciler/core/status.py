@@ -79,7 +79,7 @@ def program_status(
     ]
     return {
         "observedGeneration": desired.generation,
-        "replicas": desired.replicas,
+        "replicas": len(wanted),
         "runningReplicas": sum(_runs(row) for row in rows),
         "readyReplicas": sum(row.ready for row in wanted),
         "availableReplicas": sum(row.available for row in wanted),

@@ -84,6 +84,11 @@ def test_a_crash_loop_ends_with_a_long_run_or_another_revision(words: dict[str, 
     assert condition(found, "CrashLoop")[0] == expected
 
 
+def test_a_replica_that_an_operator_stopped_is_not_counted_among_those_that_shall_run() -> None:
+    found = status({**STEADY, 1: {"exited": "Stopped", "at": 90}}, stopped_ordinals={1})
+    assert (found["replicas"], found["updatedReplicas"], len(found["processes"])) == (2, 2, 3)
+
+
 def test_a_program_at_zero_is_available() -> None:
     assert condition(status({}, replicas=0), "Available") == ("True", "NoReplicasWanted")
 

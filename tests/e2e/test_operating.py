@@ -115,6 +115,8 @@ class TestStopAndStart:
         web.cli("stop", "web/1")
         assert web.until_running("web", 2) == {0: three[0], 2: three[2]}
         overridden(web, "stopped 1")
+        assert web.cli("get", "web").out.split()[-1] == "Available,Overridden"
+        assert "program/web: available" in web.cli("apply", "-f", web.manifests, "--wait").err
         web.cli("stop", "web/2")
         assert web.until_running("web", 1) == {0: three[0]}
         web.cli("start", "web/1")
