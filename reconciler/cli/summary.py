@@ -121,7 +121,13 @@ def _main_state(thing: Json, conditions: dict[str, Json]) -> str:
     is_updated = int(status.get("updatedReplicas") or 0) >= int(status.get("replicas") or 0)
     if conditions.get("Available", {}).get("status") == "True":
         return "Available" if is_updated else "Updating"
-    return "Failed" if "Failed" in states else "Updating" if not is_updated else "Unavailable"
+    if "Failed" in states:
+        return "Failed"
+    if not is_updated:
+        return "Updating"
+    # On its way and nothing has gone wrong: no reason to be alarmed.
+    fails = any(row.get("failures") for row in processes_of(thing))
+    return "Starting" if progressing.get("reason") == "RollingOut" and not fails else "Unavailable"
 
 
 def findings(thing: Json) -> Iterator[Finding]:

@@ -125,6 +125,9 @@ class TestTables:
         assert table.render([["a", "2"]], headed=False) == "a           2"
 
 
+ON_THE_WAY = [condition("Available", "False", "X"), condition("Progressing", "True", "RollingOut")]
+
+
 class TestStates:
     def test_what_is_well_is_available(self) -> None:
         assert summary.state_of(program("web")) == "Available"
@@ -141,6 +144,8 @@ class TestStates:
         [
             ({"updatedReplicas": 1}, "Updating"),
             ({"conditions": [condition("Available", "False", "X")]}, "Unavailable"),
+            ({"conditions": ON_THE_WAY}, "Starting"),
+            ({"conditions": ON_THE_WAY, "processes": [process(0, failures=1)]}, "Unavailable"),
             ({"conditions": [condition("Progressing", "False", "ProgressDeadlineExceeded")]}, "Stalled"),
             ({"processes": [process(0, state="Succeeded"), process(1, state="Succeeded")]}, "Succeeded"),
             ({"replicas": 0, "processes": []}, "Stopped"),

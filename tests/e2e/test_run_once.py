@@ -147,6 +147,12 @@ class TestFailure:
         row = daemon.processes("import")[0]
         assert (row["state"], row["lastExit"]["code"], row["failures"] >= 2) == ("BackOff", 3, True)
 
+    def test_what_has_just_begun_is_starting_and_not_unavailable(self, daemon: Daemon) -> None:
+        daemon.declare("web", *daemon.worker("steady"), min_ready="1h")
+        daemon.start()
+        daemon.until_running("web", 1)
+        assert daemon.cli("get", "web").out.split()[-1] == "Starting"
+
     def test_a_failing_program_leaves_the_others_alone_and_is_well_after_its_first_success(
         self, daemon: Daemon
     ) -> None:
