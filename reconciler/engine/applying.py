@@ -163,8 +163,8 @@ def _refuse_if_wrong(files: Mapping[str, FileReading], kinds: Collection[str]) -
                 problems.append(Problem(file, declared.line, 1, "metadata.name", message, "remove one of the two"))
     errors = [problem for problem in problems if problem.severity == "error"]
     if errors:
-        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        raise ApiError(422, 1, "Invalid", f"nothing was applied: {errors[0]}{more}", problems)
+        counted = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
+        raise ApiError(422, 1, "Invalid", f"{counted}; nothing was done", problems)
 
 
 def _home_of(file: str, homes: Sequence[str]) -> str | None:
