@@ -120,7 +120,7 @@ def _path(*words: str) -> Reader:
 
     def read(node: Node, trail: Trail, context: Context) -> Any:
         text = read_text(node, trail, context)
-        if text is MISSING or text in words or text.startswith(("/", "$(")):
+        if text is MISSING or text in words or _may_be_absolute(text):
             return text
         if not text:
             return context.refuse(node, trail, "must not be empty")
@@ -132,6 +132,11 @@ def _path(*words: str) -> Reader:
         return posixpath.normpath(posixpath.join(context.base_dir, text))
 
     return read
+
+
+def _may_be_absolute(path: str) -> bool:
+    """What begins with a variable may be one of a path from the root; a name or a number is none."""
+    return path.startswith(("/", "$(")) and not path.startswith(("$(PROGRAM)", "$(REPLICA"))
 
 
 # ---- lists and maps -------------------------------------------------------------------------------------------------
