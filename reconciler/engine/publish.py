@@ -17,11 +17,13 @@ from reconciler.core.status import View, exit_text, iso_text, program_status, se
 from reconciler.engine.building import Builder
 from reconciler.engine.controlled import Controlled
 from reconciler.model.identity import Key
-from reconciler.model.state import Cause, Condition
+from reconciler.model.state import Cause, Condition, Desired, History
 from reconciler.ports import Clock
 
 FIRST_FLUSH_SECONDS = 0.1
 FLUSH_SECONDS = 1.0
+TELL_SECONDS = 0.01
+TOLD_AT_ONCE = 50  # whatever happened at once, other work has its turn in between
 EVENTS_KEPT = 5000
 EVENTS_AT_ONCE = 20
 EVENTS_PER_SECOND = 0.5
@@ -84,7 +86,7 @@ class Publisher:
         self._watchers: set[asyncio.Queue[Message]] = set()
         self._event_watchers: set[asyncio.Queue[dict[str, Any]]] = set()
         self._events: deque[dict[str, Any]] = deque(maxlen=EVENTS_KEPT)
-        self._untold: list[dict[str, Any]] = []  # events that log, file and watchers do not have yet
+        self._untold: deque[Callable[[], None]] = deque()  # what is still to be put into words, in order
         self._budgets: dict[str, Budget] = {}
 
     # --- objects ------------------------------------------------------------------------------------------------------
@@ -130,7 +132,7 @@ class Publisher:
 
     def flush_all(self) -> None:
         """Write everything that is due: before the controller leaves."""
-        self._tell_events()
+        self._tell(len(self._untold))
         for controlled in list(self._due):
             self._flush(controlled)
 
@@ -146,7 +148,7 @@ class Publisher:
         self._written[controlled.name] = current
         document = {key: current[key] for key in ("apiVersion", "kind", "metadata", "status")}
         self._store.write_status(controlled.accepted.key, document)
-        self._tell("ADDED" if before is None else "MODIFIED", current)
+        self._offer_all("ADDED" if before is None else "MODIFIED", current)
 
     def removed(self, controlled: Controlled) -> None:
         """The object is gone."""
@@ -155,7 +157,7 @@ class Publisher:
         self._budgets.pop(controlled.name, None)
         last = self._written.pop(controlled.name, None) or self.object(controlled)
         self._store.remove_status(controlled.accepted.key)
-        self._tell("DELETED", last)
+        self._offer_all("DELETED", last)
 
     # --- events -------------------------------------------------------------------------------------------------------
 
@@ -164,14 +166,15 @@ class Publisher:
         if isinstance(action, Forget | Rest) or (isinstance(action, Start) and action.cause is Cause.NEXT_RUN):
             return
         left_out = self._budget(controlled).take(self._clock.now())
-        if left_out is None:
-            return
-        message = _action_text(action)
-        if left_out:
-            message += f"; {left_out} more before it"
+        if left_out is not None:
+            wall = self._clock.wall()
+            self._tell_soon(lambda: self._acted(wall, controlled.name, action, left_out))
+
+    def _acted(self, wall: float, name: str, action: Start | Stop | Kill, left_out: int) -> None:
+        message = _action_text(action) + _left_out_text(left_out)
         reason = {Start: "Starting", Stop: "Stopping", Kill: "Killing"}[type(action)]
         kind = "Warning" if isinstance(action, Kill) else "Normal"
-        self.event(controlled.name, kind, reason, message, cause=str(action.cause), ordinal=action.ordinal)
+        self._record(wall, name, kind, reason, message, {"cause": str(action.cause), "ordinal": action.ordinal})
 
     def failed(self, controlled: Controlled, ordinal: int) -> None:
         """A run failed, could not begin, or ended unseen: say how, and when the next one begins."""
@@ -179,18 +182,20 @@ class Publisher:
         if history.last_exit is None:
             return
         left_out = self._budget(controlled).take(self._clock.now())
-        if left_out is None:
-            return
-        message = f"{ordinal} failed: {exit_text(history.last_exit)}"
+        if left_out is not None:
+            wall, name, desired = self._clock.wall(), controlled.name, controlled.desired
+            self._tell_soon(lambda: self._failed(wall, name, desired, ordinal, history, left_out))
+
+    def _failed(self, wall: float, name: str, desired: Desired, ordinal: int, history: History, left_out: int) -> None:
+        message = f"{ordinal} failed"
+        if history.last_exit is not None:
+            message += f": {exit_text(history.last_exit)}"
         if history.failures > 1:
             message += f", {history.failures} in a row"
-        at = next_start_at(controlled.desired, ordinal, history, controlled.desired.revision)
-        seconds = at - self._clock.now()
-        if seconds > 1 and not history.done_outcome and controlled.desired.wants(ordinal):
+        seconds = next_start_at(desired, ordinal, history, desired.revision) - self._clock.now()
+        if seconds > 1 and not history.done_outcome and desired.wants(ordinal):
             message += f"; next start in {seconds_text(seconds)}"
-        if left_out:
-            message += f"; {left_out} more before it"
-        self.event(controlled.name, "Warning", "Failed", message, ordinal=ordinal)
+        self._record(wall, name, "Warning", "Failed", message + _left_out_text(left_out), {"ordinal": ordinal})
 
     def _budget(self, controlled: Controlled) -> "Budget":
         budget = self._budgets.get(controlled.name)
@@ -198,12 +203,30 @@ class Publisher:
             budget = self._budgets[controlled.name] = Budget(EVENTS_AT_ONCE + 2 * controlled.desired.replicas)
         return budget
 
-    def event(self, name: str, kind: str, reason: str, message: str, **more: Any) -> None:
-        """Tell everybody: the log, the file, the watchers. A repeat of the last event of an object is counted."""
+    def event(self, name: str, kind: str, reason: str, message: str) -> None:
+        """Tell everybody: the log, the file, the watchers."""
         wall = self._clock.wall()
+        self._tell_soon(lambda: self._record(wall, name, kind, reason, message, {}))
+
+    def _tell_soon(self, tell: Callable[[], None]) -> None:
+        """Words, files and terminals can wait for a moment; a process that is to be replaced shall not."""
+        if not self._untold:
+            self._later(TELL_SECONDS, self._tell_some)
+        self._untold.append(tell)
+
+    def _tell_some(self) -> None:
+        self._tell(TOLD_AT_ONCE)
+        if self._untold:
+            self._later(TELL_SECONDS, self._tell_some)
+
+    def _tell(self, at_most: int) -> None:
+        for _ in range(min(at_most, len(self._untold))):
+            self._untold.popleft()()
+
+    def _record(self, wall: float, name: str, kind: str, reason: str, message: str, more: dict[str, Any]) -> None:
+        """Hand on an event. A repeat of the last one is counted."""
         last = self._events[-1] if self._events else None
-        same = last is not None and (last["name"], last["reason"], last["message"]) == (name, reason, message)
-        if last is not None and same:
+        if last is not None and (last["name"], last["reason"], last["message"]) == (name, reason, message):
             last["count"] += 1
             last["lastAt"] = wall
             return
@@ -218,22 +241,14 @@ class Publisher:
             **more,
         }
         self._events.append(event)
-        if not self._untold:
-            self._later(0.0, self._tell_events)
-        self._untold.append(event)
-
-    def _tell_events(self) -> None:
-        """After what they are about was done: no replacement of a process waits for a file or a terminal."""
-        untold, self._untold = self._untold, []
-        for event in untold:
-            level = logging.WARNING if event["type"] == "Warning" else logging.INFO
-            log.log(level, "program/%s: %s", event["name"], event["message"])
-            self._store.append_event(event)
-            for queue in list(self._event_watchers):
-                _offer(queue, event)
+        log.log(logging.WARNING if kind == "Warning" else logging.INFO, "program/%s: %s", name, message)
+        self._store.append_event(event)
+        for queue in list(self._event_watchers):
+            _offer(queue, event)
 
     def events(self, name: str | None) -> list[dict[str, Any]]:
         """The last events, oldest first."""
+        self._tell(len(self._untold))
         return [event for event in self._events if name in (None, event["name"])]
 
     # --- watchers -----------------------------------------------------------------------------------------------------
@@ -251,7 +266,7 @@ class Publisher:
     @contextmanager
     def watch_events(self) -> Iterator[asyncio.Queue[dict[str, Any]]]:
         """A queue of events from now on."""
-        self._tell_events()  # those of before are in `events` already
+        self._tell(len(self._untold))
         queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue(WATCH_QUEUE_LENGTH)
         self._event_watchers.add(queue)
         try:
@@ -259,7 +274,7 @@ class Publisher:
         finally:
             self._event_watchers.discard(queue)
 
-    def _tell(self, change: str, what: dict[str, Any]) -> None:
+    def _offer_all(self, change: str, what: dict[str, Any]) -> None:
         for queue in list(self._watchers):
             _offer(queue, (change, what))
 
@@ -269,6 +284,10 @@ def _offer(queue: asyncio.Queue[Any], item: Any) -> None:
         queue.put_nowait(item)
     except asyncio.QueueFull:
         pass  # whoever reads so slowly is cut off by the server, which sees the full queue
+
+
+def _left_out_text(left_out: int) -> str:
+    return f"; {left_out} more before it" if left_out else ""
 
 
 def _action_text(action: Start | Stop | Kill) -> str:
