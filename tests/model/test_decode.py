@@ -185,10 +185,7 @@ def test_words_that_are_no_paths_and_paths_that_begin_with_a_reference_stay():
 
 def test_a_path_that_begins_with_a_name_or_a_number_is_relative():
     found = manifest('logs: {path: "$(PROGRAM)-$(REPLICA).log", stderr: "$(REPLICA:02d).err"}').canonical
-    assert found["logs"] == {
-        "path": "/etc/reconciler/shop/$(PROGRAM)-$(REPLICA).log",
-        "stderr": "/etc/reconciler/shop/$(REPLICA:02d).err",
-    }
+    assert found["logs"] == {"path": "/base/$(PROGRAM)-$(REPLICA).log", "stderr": "/base/$(REPLICA:02d).err"}
 
 
 def test_without_a_folder_a_relative_or_missing_path_names_the_way_out():
