@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from reconciler.adapters.clock import BootClock
-from reconciler.adapters.processes import LinuxProcessTable, procfs, reasons, shim
+from reconciler.adapters.processes import LinuxProcessTable, procfs, reasons, shim, trees
 from reconciler.adapters.processes import table as table_module
 from reconciler.model.identity import ProcessId
 from reconciler.model.launch import Credentials, Launch
@@ -680,6 +680,26 @@ def test_an_empty_tree_is_seen_without_listing_all_processes(real: Real, monkeyp
     real.until_told(2)
     assert real.left(second) == []
     monkeypatch.undo()
+
+
+def test_where_many_come_and_go_those_that_are_there_are_listed(real: Real, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trees, "_WIDEST_WINDOW", 64)
+    asked: list[int] = []
+
+    def ask(pid: int) -> int | None:
+        asked.append(pid)
+        return birthmark_of(pid)
+
+    birthmark_of = procfs.birthmark_of
+    first = real.spawn("true")
+    real.until_told(1)
+    assert real.left(first) == []
+    second = real.shell("setsid sleep 600 & i=0; while [ $i -lt 600 ]; do (:); i=$((i + 1)); done")
+    real.until_told(2)
+    monkeypatch.setattr(procfs, "birthmark_of", ask)
+    assert len(real.left(second)) == 1
+    assert len(asked) < len(procfs.pids()) + 200
+    real.kill(second)
 
 
 # ---- a controller after a controller ----

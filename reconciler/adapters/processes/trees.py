@@ -15,8 +15,10 @@ from reconciler.adapters.processes import procfs
 from reconciler.model.identity import ProcessId
 from reconciler.ports import Clock
 
-# More pids than this since the last look: listing /proc is cheaper than asking for each.
-_WIDEST_WINDOW = 4096
+# To ask for one pid costs as much as to list so many processes. Where many come and go, most have gone already, and
+# listing those that are there is cheaper than asking for all that were.
+_LISTED_FOR_ONE_ASKED = 3
+_NARROW_WINDOW, _WIDEST_WINDOW = 64, 4096  # in a container the kernel counts the tasks of its host
 # No machine starts more than this in a second for long. Longer without a look, and the numbers may have gone round.
 _PIDS_PER_SECOND = 10_000
 # A process has its number a moment before anybody can see it. A number without a process is asked for again so long.
@@ -109,13 +111,14 @@ class Trees:
         True when some had ended already: they may have started others, which are too young for this look.
         """
         now = self._clock.now()
-        newest = self._newest_pid()
+        newest, tasks = self._last_given()
         if self._unborn and (thorough or now >= self._unborn_at):
             self._unborn_at = now + _UNBORN_INTERVAL_SECONDS
             for pid in self._still_unborn(now):
                 self._meet(pid, now)
         missed = False
-        window = self._window(newest, now)
+        widest = min(max(tasks // _LISTED_FOR_ONE_ASKED, _NARROW_WINDOW), _WIDEST_WINDOW)
+        window = self._window(newest, widest, now)
         if window is None:
             missed = self._meet_all(newest, now)
         else:
@@ -163,17 +166,18 @@ class Trees:
 
     # ---- who is new ----
 
-    def _newest_pid(self) -> int:
-        """The last number that the kernel gave away; 0 when it does not say."""
+    def _last_given(self) -> tuple[int, int]:
+        """The last number that the kernel gave away (0 when it does not say), and how many tasks there are."""
         if self._loadavg_fd < 0:
-            return 0
+            return 0, 0
         try:
-            return int(os.pread(self._loadavg_fd, 128, 0).rsplit(None, 1)[1])
+            *_, tasks, newest = os.pread(self._loadavg_fd, 128, 0).split()  # 0.10 0.12 0.09 1/139 31904
+            return int(newest), int(tasks.split(b"/")[1])
         except (OSError, ValueError, IndexError):
-            return 0
+            return 0, 0
 
-    def _window(self, newest: int, now: float) -> Iterable[int] | None:
-        """The numbers given away since the last look, None when that cannot be said."""
+    def _window(self, newest: int, widest: int, now: float) -> Iterable[int] | None:
+        """The numbers given away since the last look, None when that cannot be said, or they are too many to ask."""
         before = self._newest
         if not before or not newest or not self._pid_max:
             return None
@@ -183,9 +187,9 @@ class Trees:
             for pid in self._started:
                 if not before < pid <= newest:
                     return None
-            return range(before + 1, newest + 1) if newest - before <= _WIDEST_WINDOW else None
+            return range(before + 1, newest + 1) if newest - before - len(self._started) <= widest else None
         wrapped = [*range(before + 1, self._pid_max), *range(_FIRST_PID_OF_A_ROUND, newest + 1)]
-        return wrapped if len(wrapped) <= _WIDEST_WINDOW and self._started <= set(wrapped) else None
+        return wrapped if len(wrapped) - len(self._started) <= widest and self._started <= set(wrapped) else None
 
     def _meet_all(self, newest: int, now: float) -> bool:
         present = procfs.pids()
