@@ -159,8 +159,8 @@ class Daemon:
         self.await_ready()
 
     def kill_pump(self) -> None:
-        """KILL to the pump."""
-        pid = self.pump
+        """KILL to the pump; when the one before was killed just now, to its successor."""
+        pid = eventually(lambda: pid if is_alive(pid := self.pump) else 0, "there is a pump")
         os.kill(pid, signal.SIGKILL)
         eventually(lambda: not is_alive(pid), "the pump is gone")
 

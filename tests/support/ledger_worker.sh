@@ -10,14 +10,15 @@ note() {
 }
 
 rest() { # a sleep that a signal interrupts, and that does not outlive us
-  sleep "${1:-1000}" & wait $! || kill $! 2> /dev/null
+  # KILL: what has just been forked and is not sleep yet may miss a TERM.
+  sleep "${1:-1000}" & wait $! || kill -KILL $! 2> /dev/null
 }
 
 leave() { # leave CODE WORDS: the last line, and nobody left behind
   code=$1
   shift
   note "$@"
-  kill $! 2> /dev/null
+  kill -KILL $! 2> /dev/null
   exit "$code"
 }
 
