@@ -201,7 +201,7 @@ async def test_all_errors_of_an_input_come_at_once_and_nothing_is_applied(house:
 
 async def test_the_same_name_twice_in_one_input_has_to_be_the_same_twice(house: House) -> None:
     assert await house.apply(program("web"), program("web")) == ["Program/web created 1"]
-    with pytest.raises(ApiError, match="^1 error; nothing was done$") as refused:
+    with pytest.raises(ApiError, match=r"^1 error; nothing was done$") as refused:
         await house.prepare(program("web"), program("web", 2))
     assert "stands differently" in refused.value.problems[0].message
 
