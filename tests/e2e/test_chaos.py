@@ -1,4 +1,4 @@
-"""Kills, edits and operators in random order; then quiet. The ledger judges: as wished, once each, nobody beside them."""
+"""Kills, edits and operators in random order; then quiet. The ledger judges: as wished, once each, nobody else."""
 
 import os
 import random
