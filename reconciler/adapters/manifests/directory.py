@@ -27,7 +27,7 @@ LOSS_QUIET_SECONDS = 2.0  # names are believed gone when no others have vanished
 LOSS_MAX_SECONDS = 30.0
 SETTLED_SECONDS = 0.1  # a stamp is trusted when it was still the same so long after the file was read
 RESCAN_MIN_SECONDS, RESCAN_MAX_SECONDS = 2.0, 60.0
-RESCAN_COST_SHARE = 4000  # rescans take at most this part of a core; ten times as much while nothing can be watched
+RESCAN_COST_SHARE = 10_000  # surveys take at most this part of a core; ten times as much while nothing can be watched
 
 _log = logging.getLogger(__name__)
 
