@@ -4,11 +4,12 @@ The engine is given implementations by the composition root and never imports on
 real adapter's contract tests (tests/adapters), and one suite runs on both.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from reconciler.model.identity import ProcessId
 from reconciler.model.launch import Launch
+from reconciler.model.queues import QueueReading
 
 
 class Clock(Protocol):
@@ -153,4 +154,55 @@ class Journal(Protocol):
     @property
     def writable(self) -> bool:
         """False when the disk refused the last segment: records are lost until it takes one again."""
+        ...
+
+
+class QueueReader(Protocol):
+    """Asks one queue how much waits, without disturbing it. Used by one thread at a time; blocking.
+
+    Every call ends within 2 s whatever the server does (socket time-outs, not hope). A lost connection is opened anew
+    by the next call.
+    """
+
+    def read(self) -> QueueReading:
+        """Look once. Raises QueueReadFailed."""
+        ...
+
+    def wait(self, seconds: float) -> bool:
+        """Block until there may be something new to read, `seconds` at most; True: look now.
+
+        Only where the server can be waited on without disturbing (`can_wait`); elsewhere it is never called.
+        """
+        ...
+
+    @property
+    def can_wait(self) -> bool:
+        """Whether `wait` is any better than polling. May change when a connection shows what the server can do."""
+        ...
+
+    def close(self) -> None:
+        """Let the connection go. May be called from another thread to end a `wait`."""
+        ...
+
+
+class QueueAsked(NamedTuple):
+    """All that a driver needs to open one trigger."""
+
+    type: str
+    metadata: Mapping[str, Any]  # checked; `<key>FromEnv` and `<key>FromFile` are resolved to `<key>`
+    working_dir: str  # of the bound Program: `laravel` reads its `.env` there
+    environment: Mapping[str, str]  # of the bound Program, as far as it is known without an ordinal
+    count_at_most: int  # counting further changes no decision
+
+
+class QueueDriver(Protocol):
+    """One kind of queue: what each module in adapters/queues exports as DRIVER, and what entry points name."""
+
+    @property
+    def polling_seconds(self) -> float:
+        """How often to look when the binding does not say."""
+        ...
+
+    def open(self, asked: QueueAsked) -> QueueReader:
+        """Make a reader. Connects late: a server that is away fails the reads. Raises QueueReadFailed(BadMetadata)."""
         ...
