@@ -22,6 +22,7 @@ from reconciler.cli.main import CHAPTERS, cli  # noqa: E402
 from reconciler.core.buckets import LIFE, RULES, STATES, ReplicaState  # noqa: E402
 from reconciler.core.records import TAGS  # noqa: E402
 from reconciler.engine.conditions import EXPLAINED  # noqa: E402
+from reconciler.model.binding import QueueBindingSpec  # noqa: E402
 from reconciler.model.contacts import Probe  # noqa: E402
 from reconciler.model.fields import Reads  # noqa: E402
 from reconciler.model.manifest import Config  # noqa: E402
@@ -35,7 +36,14 @@ NOTE = "<!-- Written by docs/generate.py; change meanings.yaml or the code, then
 MEANINGS: dict[str, dict[str, str]] = yaml.safe_load((DOCS / "meanings.yaml").read_text(encoding="utf-8"))
 
 
-READERS = {"duration": "duration", "endless": "duration", "size": "size", "signal": "signal", "octal": "octal"}
+READERS = {
+    "duration": "duration",
+    "endless": "duration",
+    "size": "size",
+    "signal": "signal",
+    "octal": "octal",
+    "target": "number or duration",
+}
 FILLED_IN = {"workingDir": "the manifest's folder"}  # required of the model, not of who writes
 
 
@@ -67,6 +75,11 @@ def manifest_page() -> str:
         "## Probes\n",
         "`startupProbe`, `readinessProbe` and `livenessProbe` have the same fields.\n",
         _table("probe", rows(Probe)),
+        "## QueueBinding\n",
+        "Sets the count of a Program by what waits in queues. While it is there, it owns the Program's `replicas`."
+        " Values in `metadata` are text; which keys there are depends on `type`, and each may be given as"
+        " `<key>FromEnv`, the name of a variable of the Program's, or `<key>FromFile`, a path.\n",
+        _table("binding", rows(QueueBindingSpec)),
         "## Config\n",
         "Settings of the controller, in `/etc/reconciler/config.yaml` or the file that `--config` names.\n",
         _table("config", rows(Config)),

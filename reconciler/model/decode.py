@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from reconciler.model import fields, node
 from reconciler.model.faults import judged
-from reconciler.model.manifest import API_VERSION, KINDS, NOT_YET_KINDS, Manifest
+from reconciler.model.manifest import API_VERSION, KINDS, Manifest
 from reconciler.model.node import Document, Node, Scalar, kind_of, shown
 from reconciler.model.problems import Problem
 from reconciler.model.program import ProgramSpec
@@ -110,18 +110,16 @@ def _is_ours(root: node.Mapping, start: Trail, context: Context) -> bool:
 
 def _read_kind(root: node.Mapping, start: Trail, context: Context) -> str | None:
     written, trail = root.get("kind"), (start, "kind")
-    known = " and ".join(KINDS)
+    *others, last = KINDS
+    known = f"{', '.join(others)} and {last}"
     if written is None:
         context.refuse(root, trail, f"is required; known are {known}")
         return None
     text = read_text(written, trail, context)
     if text is MISSING or text in KINDS:
         return None if text is MISSING else str(text)
-    if text in NOT_YET_KINDS:
-        context.refuse(written, trail, f"{text} is not supported yet", NOT_YET_KINDS[text])
-    else:
-        message = f"{shown(text)} is not a kind; known are {known}"
-        context.refuse(written, trail, message, nearest(text, KINDS, listed=True))
+    message = f"{shown(text)} is not a kind; known are {known}"
+    context.refuse(written, trail, message, nearest(text, KINDS, listed=True))
     return None
 
 

@@ -23,6 +23,7 @@ _WORDS = {
     "less_than": "must be less than {lt}",
     "less_than_equal": "must be at most {le}",
     "finite_number": "must end some day",
+    "too_long": "must have at most {max_length}",
 }
 
 

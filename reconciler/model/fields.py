@@ -108,6 +108,13 @@ def not_empty(text: str) -> str:
     return text
 
 
+def at_least_one(items: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A list that is not empty."""
+    if not items:
+        raise ValueError("must not be empty")
+    return items
+
+
 def has_program(command: tuple[str, ...]) -> tuple[str, ...]:
     """A command that names what to run."""
     if not command or not command[0]:

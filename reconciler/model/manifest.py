@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from reconciler.model.binding import QueueBindingSpec
 from reconciler.model.fields import Account, EndlessDuration, Filled, Kept, Path, Spec, Whole
 from reconciler.model.program import ProgramFields, ProgramSpec
 from reconciler.model.state import NEVER
@@ -43,10 +44,13 @@ class Config(Spec):
     defaults: Defaults = Defaults()
 
 
-AnySpec = ProgramSpec | Config
+AnySpec = ProgramSpec | QueueBindingSpec | Config
 
-KINDS: dict[str, type[ProgramSpec] | type[Config]] = {"Program": ProgramSpec, "Config": Config}
-NOT_YET_KINDS = {"QueueBinding": "this release has no queue bindings yet; keep replicas in the Program for now"}
+KINDS: dict[str, type[ProgramSpec] | type[QueueBindingSpec] | type[Config]] = {
+    "Program": ProgramSpec,
+    "QueueBinding": QueueBindingSpec,
+    "Config": Config,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,11 @@ class Manifest:
 def program_from_canonical(canonical: Mapping[str, Any]) -> ProgramSpec:
     """The spec with its defaults. Raises pydantic.ValidationError (a ValueError) when another release wrote it."""
     return ProgramSpec.model_validate(canonical)
+
+
+def binding_from_canonical(canonical: Mapping[str, Any]) -> QueueBindingSpec:
+    """The same for a QueueBinding."""
+    return QueueBindingSpec.model_validate(canonical)
 
 
 _MERGED = ("env", "limits", "logs", "resources", "restartBackoff", "strategy")

@@ -306,6 +306,51 @@ def _read_limit(node: Node, trail: Trail, context: Context, parse: Callable[[str
     return ends
 
 
+_POLICIES = ("Percent", "Replicas")
+_OTHER_POLICIES = {"Pods": "Replicas", "Workers": "Replicas"}  # the HPA's word, and what people call them
+_read_policy = choice((*_POLICIES, *_OTHER_POLICIES))
+
+
+def _read_policy_type(node: Node, trail: Trail, context: Context) -> Any:
+    text = _read_policy(node, trail, context)
+    return text if text is MISSING else _OTHER_POLICIES.get(text, text)
+
+
+def _target(text: str) -> float | str:
+    """A number stays one; a unit says that seconds are meant, which a depth has not."""
+    try:
+        return _number(text)
+    except ValueError:
+        try:
+            return f"{quantities.seconds(text):.12g}s"
+        except ValueError:
+            raise ValueError("is neither a number nor a duration such as 30s") from None
+
+
+def _read_setting(node: Node, trail: Trail, context: Context) -> Any:
+    """Text, exactly as typed, or lists and maps of it: what it means is told by who asks the queue."""
+    if type(node) is Mapping:
+        return _read_settings(node, trail, context)
+    return (_read_setting_list if type(node) is Sequence else read_text)(node, trail, context)
+
+
+_read_settings = map_of(_read_setting)
+_read_setting_list = list_of(_read_setting)
+
+
+def _read_metadata(node: Node, trail: Trail, context: Context) -> Any:
+    """Settings of a trigger. `<key>FromFile` names a file, so it is a path like any other."""
+    values = _read_settings(node, trail, context)
+    if values is MISSING or not isinstance(node, Mapping):
+        return values
+    paths = {
+        key: SPECIAL["path"](node.entries[key].value, (trail, key), context)
+        for key in values
+        if key.endswith("FromFile")
+    }
+    return {key: value for key, value in {**values, **paths}.items() if value is not MISSING}
+
+
 # ---- by name --------------------------------------------------------------------------------------------------------
 
 _read_seconds = _written("a number of seconds", quantities.plain_seconds)
@@ -328,6 +373,9 @@ SPECIAL: dict[str, Reader] = {
     "pairs": _pairs(read_text, {"value": read_text}),
     "env": _read_env,
     "limits": _read_limits,
+    "policy": _read_policy_type,
+    "target": _written("a number or a duration", _target),
+    "metadata": _read_metadata,
 }
 PLAIN: dict[Any, Reader] = {
     str: read_text,

@@ -21,6 +21,7 @@ Trail = tuple[Any, str | int] | None
 _SIMPLE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 OTHER_NAMES = {
+    "advanced": "behavior",
     "args": "command",
     "autorestart": "restartPolicy",
     "autostart": "suspend",
@@ -28,6 +29,10 @@ OTHER_NAMES = {
     "directory": "workingDir",
     "environment": "env",
     "instances": "replicas",
+    "maxprocesses": "maxReplicaCount",
+    "maxreplicas": "maxReplicaCount",
+    "minprocesses": "minReplicaCount",
+    "minreplicas": "minReplicaCount",
     "numprocs": "replicas",
     "restart": "restartPolicy",
     "startsecs": "minReady",

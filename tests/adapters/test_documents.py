@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from reconciler.adapters.documents import MOST_BYTES, read_documents, read_manifest_file
 from reconciler.adapters.documents import yamltree as documents
-from reconciler.model.manifest import KINDS, program_from_canonical
+from reconciler.model.manifest import KINDS
 from reconciler.model.node import Mapping, Node, Scalar, Sequence
 from reconciler.model.problems import Problem
 from support.reading import manifest, read
@@ -358,17 +358,19 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
     max_leaves=8,
 )
-FIELDS = sorted({field.alias or name for name, field in KINDS["Program"].model_fields.items()})
+FIELDS = {kind: sorted({field.alias or name for name, field in KINDS[kind].model_fields.items()}) for kind in KINDS}
 
 
-@given(st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=8), VALUES, max_size=6))
-def test_no_value_of_any_field_breaks_the_decoder_and_what_is_accepted_is_read_again(spec):
-    document = {"apiVersion": "reconciler/v1", "kind": "Program", "metadata": {"name": "web"}, "spec": spec}
+@pytest.mark.parametrize("kind", FIELDS)
+@given(data=st.data())
+def test_no_value_of_any_field_breaks_the_decoder_and_what_is_accepted_is_read_again(kind, data):
+    spec = data.draw(st.dictionaries(st.sampled_from(FIELDS[kind]) | st.text(max_size=8), VALUES, max_size=6))
+    document = {"apiVersion": "reconciler/v1", "kind": kind, "metadata": {"name": "web"}, "spec": spec}
     for text in (yaml.safe_dump(document, allow_unicode=True), json.dumps(document)):
         reading = read(text.encode(errors="replace"))
         assert bool(reading.manifests) is not bool(reading.errors)
         for found in reading.manifests:
-            assert program_from_canonical(json.loads(json.dumps(found.canonical))) == found.spec
+            assert KINDS[kind].model_validate(json.loads(json.dumps(found.canonical))) == found.spec
 
 
 @given(st.dictionaries(st.text("ABC_", min_size=1), st.text(st.characters(codec="utf-8", exclude_characters="\0"))))

@@ -4,6 +4,7 @@ from textwrap import dedent, indent
 from typing import Any
 
 from reconciler.adapters.documents import read_documents
+from reconciler.model.binding import QueueBindingSpec
 from reconciler.model.decode import Reading, decode
 from reconciler.model.manifest import Manifest
 from reconciler.model.program import ProgramSpec
@@ -43,6 +44,31 @@ def program(spec: str, **options: Any) -> ProgramSpec:
     found = manifest(spec, **options).spec
     assert isinstance(found, ProgramSpec)
     return found
+
+
+def binding_text(spec: str, name: str = "mails") -> str:
+    """A QueueBinding with these lines below `spec`; what is required is added when it is not there."""
+    lines = dedent(spec).strip("\n")
+    written = {line.partition(":")[0] for line in lines.splitlines()}
+    for field, line in _REQUIRED_OF_A_BINDING.items():
+        lines = lines if field in written else f"{line}\n{lines}"
+    return f"apiVersion: reconciler/v1\nkind: QueueBinding\nmetadata: {{name: {name}}}\nspec:\n{indent(lines, '  ')}\n"
+
+
+_REQUIRED_OF_A_BINDING = {
+    "triggers": "triggers: [{type: redis}]",
+    "maxReplicaCount": "maxReplicaCount: 6",
+    "scaleTargetRef": "scaleTargetRef: {name: web}",
+}
+
+
+def binding(spec: str, **options: Any) -> QueueBindingSpec:
+    """Its spec; nothing may be wrong with it."""
+    reading = read(binding_text(spec), **options)
+    assert not reading.problems, [str(problem) for problem in reading.problems]
+    (found,) = reading.manifests
+    assert isinstance(found.spec, QueueBindingSpec)
+    return found.spec
 
 
 def refusals(spec: str, **options: Any) -> list[str]:
