@@ -10,7 +10,17 @@ from typing import NamedTuple
 
 from reconciler.core.health import available_at
 from reconciler.core.restart import in_backoff, is_done, next_start_at
-from reconciler.model.state import NEVER, NO_HISTORY, Desired, History, Outcome, Process, RestartPolicy
+from reconciler.model.state import (
+    NEVER,
+    NO_HISTORY,
+    Desired,
+    History,
+    Memory,
+    Observed,
+    Outcome,
+    Process,
+    RestartPolicy,
+)
 
 
 class Bucket(StrEnum):
@@ -28,6 +38,7 @@ class Bucket(StrEnum):
     RESTING = "resting"
     DONE = "done"
     WAITING = "waiting"
+    IDLE = "idle"
     DUE = "due"
 
 
@@ -39,6 +50,7 @@ class Seat(NamedTuple):
     process: Process | None
     history: History
     now: float
+    work: int | None = None  # see Observed.work
 
 
 class Rule(NamedTuple):
@@ -143,6 +155,11 @@ RULES: tuple[Rule, ...] = (
         "Its restart policy wants no further run of this revision.",
     ),
     Rule(Bucket.WAITING, _waits, "It shall run, after its back-off or the floor between two starts."),
+    Rule(
+        Bucket.IDLE,
+        lambda s: s.work is not None and s.work <= 0,
+        "It takes one piece of work from a queue, and none waits.",
+    ),
     Rule(Bucket.DUE, lambda s: True, "It shall run now."),
 )
 
@@ -155,11 +172,10 @@ def bucket_of(seat: Seat) -> Bucket:
     raise AssertionError("the last rule applies to everything")  # pragma: no cover
 
 
-def seat_of(
-    desired: Desired, ordinal: int, processes: dict[int, Process], histories: dict[int, History], now: float
-) -> Seat:
+def seat_of(desired: Desired, ordinal: int, observed: Observed, memory: Memory, now: float) -> Seat:
     """The ordinal with what is known of it."""
-    return Seat(desired, ordinal, processes.get(ordinal), histories.get(ordinal, NO_HISTORY), now)
+    history = memory.histories.get(ordinal, NO_HISTORY)
+    return Seat(desired, ordinal, observed.processes.get(ordinal), history, now, observed.work)
 
 
 class ReplicaState(StrEnum):
@@ -188,6 +204,7 @@ STATES: dict[Bucket, ReplicaState] = {
     Bucket.RESTING: ReplicaState.PENDING,
     Bucket.DONE: ReplicaState.SUCCEEDED,
     Bucket.WAITING: ReplicaState.PENDING,
+    Bucket.IDLE: ReplicaState.PENDING,
     Bucket.DUE: ReplicaState.PENDING,
 }
 
@@ -232,5 +249,7 @@ LIFE: tuple[tuple[Bucket, str, Bucket], ...] = (
     (Bucket.OVERDUE, "kill", Bucket.KILLED),
     (Bucket.KILLED, "ends, still wanted", Bucket.DUE),
     (Bucket.RESTING, "wanted again", Bucket.DUE),
+    (Bucket.STEADY, "exits, and no work waits", Bucket.IDLE),
+    (Bucket.IDLE, "work comes", Bucket.DUE),
 )
 """What leads from bucket to bucket; a test lives through every line. Only the picture in the docs is drawn from it."""

@@ -27,6 +27,13 @@ class Phase(NamedTuple):
 STANDING = Phase()
 
 
+class Bound(NamedTuple):
+    """What a binding asks for: a count, and the most it may ever ask for."""
+
+    replicas: int
+    most: int
+
+
 def desired_program(
     identity: Identity,
     spec: ProgramSpec,
@@ -34,10 +41,11 @@ def desired_program(
     startable: Iterable[str],
     overrides: Overrides,
     phase: Phase = STANDING,
+    bound: Bound | None = None,
 ) -> Desired:
-    """Merge everything that has a say. `overrides` are those in force now."""
-    replicas, stop_cause = _count(spec, overrides, phase)
-    written = spec.replicas if overrides.scale is None else overrides.scale.replicas
+    """Merge everything that has a say. `overrides` are those in force now, `bound` what a binding asks for."""
+    asked = _asked(spec, overrides, bound)
+    replicas, stop_cause = _count(spec, overrides, phase, asked)
     stop, restart = overrides.stop, overrides.restart
     written_grace = spec.termination_grace_period
     return Desired(
@@ -47,7 +55,7 @@ def desired_program(
         revision=revision,
         startable=frozenset((*startable, revision)),
         replicas=replicas,
-        kept=max(written, replicas),
+        kept=max(asked, replicas, bound.most if bound else 0),
         stop_cause=stop_cause,
         stopped_ordinals=frozenset(stop.ordinals or ()) if stop else frozenset(),
         kill_now=phase.kill_now or (stop is not None and stop.now),
@@ -69,7 +77,14 @@ def desired_program(
     )
 
 
-def _count(spec: ProgramSpec, overrides: Overrides, phase: Phase) -> tuple[int, Cause]:
+def _asked(spec: ProgramSpec, overrides: Overrides, bound: Bound | None) -> int:
+    """An operator's count, else the binding's, else the written one."""
+    if overrides.scale is not None:
+        return overrides.scale.replicas
+    return spec.replicas if bound is None else bound.replicas
+
+
+def _count(spec: ProgramSpec, overrides: Overrides, phase: Phase, asked: int) -> tuple[int, Cause]:
     """How many are wanted, and what a process that is one too many is told."""
     if phase.deleted:
         return 0, Cause.PROGRAM_DELETED
@@ -79,7 +94,7 @@ def _count(spec: ProgramSpec, overrides: Overrides, phase: Phase) -> tuple[int, 
         return 0, Cause.STOPPED_BY_OPERATOR
     if spec.suspend:
         return 0, Cause.SUSPENDED
-    return (overrides.scale.replicas if overrides.scale else spec.replicas), Cause.SCALED_DOWN
+    return asked, Cause.SCALED_DOWN
 
 
 def _backoff(spec: ProgramSpec) -> Backoff:

@@ -36,7 +36,7 @@ def effect_of(before: Desired | None, after: Desired | None, observed: Observed,
     if before is None:
         return Effect("create" + _count(", start", after.replicas), change=True)
     stopped = [o for o in running if not after.wants(o)]
-    started = [o for o in range(after.replicas) if after.wants(o) and not before.wants(o)]
+    started = [o for o in after.ordinals() if after.wants(o) and not before.wants(o)]
     rolled = [
         o for o, p in running.items() if after.wants(o) and is_outdated(after, o, p) and not is_outdated(before, o, p)
     ]

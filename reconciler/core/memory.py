@@ -21,6 +21,7 @@ from reconciler.core.records import (
     Reset,
     Rested,
     Restored,
+    ScaledTo,
     Signalled,
     Spawned,
     StopBegan,
@@ -28,7 +29,7 @@ from reconciler.core.records import (
     process_from,
 )
 from reconciler.model.identity import ProcessId
-from reconciler.model.state import NO_HISTORY, Cause, Exit, History, Memory, Observed, Process, Stopping
+from reconciler.model.state import NO_HISTORY, Cause, Exit, History, Memory, Observed, Process, Scaled, Stopping
 
 
 @dataclass(slots=True)
@@ -48,6 +49,8 @@ def fold(ledger: Ledger, record: Record) -> None:
 
 def _intended(ledger: Ledger, record: Intended) -> None:
     ledger.intent = record
+    if ledger.observed.work is not None:
+        ledger.observed.work -= 1
 
 
 def _spawned(ledger: Ledger, record: Spawned) -> None:
@@ -168,6 +171,11 @@ def _departed(ledger: Ledger, record: Departed) -> None:
     ledger.departed = record
 
 
+def _scaled_to(ledger: Ledger, record: ScaledTo) -> None:
+    known = Scaled(record.replicas, record.at, record.active_at)
+    ledger.memory.scaled = None if record.replicas < 0 else known
+
+
 FOLDS: dict[type[Any], Callable[[Ledger, Any], None]] = {
     Intended: _intended,
     Spawned: _spawned,
@@ -182,6 +190,7 @@ FOLDS: dict[type[Any], Callable[[Ledger, Any], None]] = {
     Rested: _rested,
     Restored: _restored,
     Departed: _departed,
+    ScaledTo: _scaled_to,
 }
 """Total over Record; a test says so."""
 
@@ -204,6 +213,8 @@ def snapshot(uid: str, ledger: Ledger) -> Iterator[Record]:
             memory.progress_score,
             memory.complete,
         )
+    if memory.scaled is not None:
+        yield ScaledTo(uid, *memory.scaled)
     if ledger.intent is not None:
         yield ledger.intent
     if ledger.departed is not None:

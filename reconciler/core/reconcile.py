@@ -35,8 +35,8 @@ class Pass(NamedTuple):
 
 def reconcile(desired: Desired, observed: Observed, memory: Memory, now: float) -> Pass:
     """Plan for all replicas of one Program."""
-    ordinals = sorted(observed.processes.keys() | memory.histories.keys() | set(range(desired.replicas)))
-    seats = {o: seat_of(desired, o, observed.processes, memory.histories, now) for o in ordinals}
+    ordinals = sorted({*observed.processes, *memory.histories, *desired.ordinals()})
+    seats = {o: seat_of(desired, o, observed, memory, now) for o in ordinals}
     buckets = {o: bucket_of(seat) for o, seat in seats.items()}
     returning = [o for o, bucket in buckets.items() if bucket is Bucket.DUE and _is_returning(seats[o])]
     settled = not (
@@ -45,13 +45,8 @@ def reconcile(desired: Desired, observed: Observed, memory: Memory, now: float) 
         or (desired.recreate and any(is_outdated(desired, o, p) for o, p in observed.processes.items()))
     )
     steps = NO_STEPS if settled else rollout.steps(desired, observed, memory, buckets, returning, now)
-    actions: list[Action] = []
-    wake_at = _deadline_ahead(desired, observed, memory, now)
-    for ordinal, bucket in buckets.items():
-        action, look_again_at = _answer(seats[ordinal], bucket, steps)
-        if action is not None:
-            actions.append(action)
-        wake_at = min(wake_at, look_again_at)
+    actions, wake_at = _actions((_answer(seats[o], bucket, steps) for o, bucket in buckets.items()), observed)
+    wake_at = min(wake_at, _deadline_ahead(desired, observed, memory, now))
     return Pass(Plan(tuple(sorted(actions, key=_order)), wake_at), settled)
 
 
@@ -62,18 +57,31 @@ def reconcile_only(
 
     `wake_at` is about these replicas only: the earlier one of it and the last full pass's holds.
     """
-    actions: list[Action] = []
-    wake_at = _deadline_ahead(desired, observed, memory, now)
+    answers: list[Answer] = []
     for ordinal in ordinals:
-        seat = seat_of(desired, ordinal, observed.processes, memory.histories, now)
+        seat = seat_of(desired, ordinal, observed, memory, now)
         bucket = bucket_of(seat)
         if bucket in UNSETTLED or (bucket is Bucket.DUE and _is_returning(seat)):
             return None
-        action, look_again_at = _answer(seat, bucket, NO_STEPS)
+        answers.append(_answer(seat, bucket, NO_STEPS))
+    actions, wake_at = _actions(answers, observed)
+    return Plan(tuple(actions), min(wake_at, _deadline_ahead(desired, observed, memory, now)))
+
+
+def _actions(answers: Iterable[Answer], observed: Observed) -> tuple[list[Action], float]:
+    """All actions, but no more starts than pieces of work wait; and when to look again."""
+    left = NEVER if observed.work is None else observed.work
+    actions: list[Action] = []
+    wake_at = NEVER
+    for action, look_again_at in answers:
+        if isinstance(action, Start):
+            if left <= 0:
+                continue  # whoever counts the work will say when there is more
+            left -= 1
         if action is not None:
             actions.append(action)
         wake_at = min(wake_at, look_again_at)
-    return Plan(tuple(actions), wake_at)
+    return actions, wake_at
 
 
 def _deadline_ahead(desired: Desired, observed: Observed, memory: Memory, now: float) -> float:
@@ -98,7 +106,7 @@ def _answer(seat: Seat, bucket: Bucket, steps: rollout.Steps) -> Answer:
 
 
 def _answer_running(seat: Seat, bucket: Bucket, steps: rollout.Steps) -> Answer:
-    desired, ordinal, process, history, now = seat
+    desired, ordinal, process, history, now, _ = seat
     assert process is not None
     match bucket:
         case Bucket.OVERDUE:
@@ -123,7 +131,7 @@ def _answer_running(seat: Seat, bucket: Bucket, steps: rollout.Steps) -> Answer:
 
 
 def _answer_free(seat: Seat, bucket: Bucket, steps: rollout.Steps) -> Answer:
-    desired, ordinal, _, history, _ = seat
+    desired, ordinal, _, history, _, _ = seat
     match bucket:
         case Bucket.ABANDONED:
             return Forget(ordinal, desired.stop_cause), NEVER
@@ -133,11 +141,11 @@ def _answer_free(seat: Seat, bucket: Bucket, steps: rollout.Steps) -> Answer:
             return None, next_start_at(desired, ordinal, history, next_revision(desired, history))
         case Bucket.DUE if steps.start:
             return _start(seat, steps)
-    return None, NEVER  # RESTING, DONE, DUE while a Recreate waits
+    return None, NEVER  # RESTING, DONE, IDLE, DUE while a Recreate waits
 
 
 def _start(seat: Seat, steps: rollout.Steps) -> Answer:
-    desired, ordinal, _, history, now = seat
+    desired, ordinal, _, history, now, _ = seat
     revision = desired.revision if ordinal in steps.carry_over else next_revision(desired, history)
     epoch = desired.epoch_of(ordinal)
     start = Start(ordinal, revision, epoch, start_cause(desired, history, revision, epoch))
@@ -162,11 +170,11 @@ def start_cause(desired: Desired, history: History, revision: str, epoch: int) -
 
 
 def _unwanted_cause(desired: Desired, ordinal: int) -> Cause:
-    return Cause.STOPPED_BY_OPERATOR if ordinal < desired.replicas else desired.stop_cause
+    return Cause.STOPPED_BY_OPERATOR if desired.counts(ordinal) else desired.stop_cause
 
 
 def _stop(seat: Seat, cause: Cause) -> Answer:
-    desired, ordinal, process, _, now = seat
+    desired, ordinal, process, _, now, _ = seat
     assert process is not None
     rest = cause is Cause.LEFTOVERS
     # Whether it is run-once work is a matter of how it was started: the spec may have been edited since.

@@ -132,6 +132,15 @@ class Departed(NamedTuple):
     until: float
 
 
+class ScaledTo(NamedTuple):
+    """The binding of this Program asks for a count; -1: there is no binding any more."""
+
+    uid: str
+    replicas: int
+    at: float
+    active_at: float
+
+
 Record = (
     Intended
     | Spawned
@@ -146,6 +155,7 @@ Record = (
     | Rested
     | Restored
     | Departed
+    | ScaledTo
 )
 
 
@@ -163,6 +173,7 @@ TAGS: dict[type[Any], str] = {
     Rested: "rested",
     Restored: "restored",
     Departed: "departed",
+    ScaledTo: "scaled",
 }
 RECORDS = {tag: record for record, tag in TAGS.items()}
 ENUMS: dict[str, type[Cause] | type[Outcome]] = {"cause": Cause, "outcome": Outcome}

@@ -12,6 +12,8 @@ from reconciler.core.health import available_at
 from reconciler.core.records import Progressed
 from reconciler.model.state import NEVER, NO_HISTORY, Desired, Memory, Observed
 
+NEEDS_NOTHING = frozenset({Bucket.DONE, Bucket.IDLE})
+
 
 class Steps(NamedTuple):
     """One step of a rollout."""
@@ -35,7 +37,7 @@ def steps(
     if desired.recreate:
         old = any(is_outdated(desired, o, p) for o, p in observed.processes.items())
         return Steps(frozenset(outdated), frozenset(returning), start=not old)
-    needed = [o for o, bucket in buckets.items() if desired.wants(o) and bucket is not Bucket.DONE]
+    needed = [o for o, bucket in buckets.items() if desired.wants(o) and bucket not in NEEDS_NOTHING]
     available = {o for o in needed if is_available(desired, observed, memory, o, now)}
     budget = desired.max_unavailable - (len(needed) - len(available))
     # So is one that runs and is not available, unless it was just brought back as it was because too many are away.
@@ -79,7 +81,8 @@ def is_current(desired: Desired, observed: Observed, memory: Memory, ordinal: in
 
 def progress(desired: Desired, observed: Observed, memory: Memory, now: float) -> Progressed | None:
     """What to remember of the rollout: that it began, or came further than ever before. None when neither."""
-    wanted = [o for o in range(desired.replicas) if desired.wants(o)]
+    idle = observed.work is not None and observed.work <= 0
+    wanted = [o for o in desired.ordinals() if desired.wants(o) and not (idle and o not in observed.processes)]
     current = [o for o in wanted if is_current(desired, observed, memory, o)]
     done = [o for o in current if is_settled(desired, observed, memory, o, now)]
     score, complete = len(current) + len(done), len(done) == len(wanted)

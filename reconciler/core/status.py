@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from reconciler.core.buckets import ReplicaState, Seat, seat_of, state_of
+from reconciler.core.buckets import Bucket, ReplicaState, Seat, bucket_of, seat_of, state_of
 from reconciler.core.health import available_at
 from reconciler.core.restart import fails_until, in_backoff, next_start_at
 from reconciler.core.rollout import deadline_at
@@ -70,7 +70,7 @@ def program_status(
 ) -> dict[str, Any]:
     """The status of one Program. `extra` are conditions that others found (sources, logs, overrides)."""
     rows = [_row(desired, observed, memory, ordinal, view.now) for ordinal in _ordinals(desired, observed)]
-    wanted = [row for row in rows if desired.wants(row.seat.ordinal)]
+    wanted = [row for row in rows if desired.wants(row.seat.ordinal) and bucket_of(row.seat) is not Bucket.IDLE]
     conditions = [
         _available(desired, wanted),
         _progressing(desired, observed, memory, wanted, view.now),
@@ -103,11 +103,11 @@ def with_transitions(
 
 
 def _ordinals(desired: Desired, observed: Observed) -> list[int]:
-    return sorted(observed.processes.keys() | set(range(desired.replicas)))
+    return sorted({*observed.processes, *desired.ordinals()})
 
 
 def _row(desired: Desired, observed: Observed, memory: Memory, ordinal: int, now: float) -> Row:
-    seat = seat_of(desired, ordinal, observed.processes, memory.histories, now)
+    seat = seat_of(desired, ordinal, observed, memory, now)
     process, history = seat.process, seat.history
     last = history.last_exit
     revision = process.revision if process else last.revision if last else ""
@@ -201,7 +201,7 @@ def _condition(condition: Condition, generation: int) -> dict[str, Any]:
 
 
 def _process(row: Row, view: View) -> dict[str, Any]:
-    desired, ordinal, process, history, now = row.seat
+    desired, ordinal, process, history, now, _ = row.seat
     last = history.last_exit
     shown: dict[str, Any] = {
         "replica": ordinal,

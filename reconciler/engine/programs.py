@@ -321,7 +321,7 @@ class Programs:
 
     def log_files(self, controlled: Controlled) -> list[dict[str, Any]]:
         """Where the output of each replica goes."""
-        ordinals = sorted(controlled.ledger.memory.histories.keys() | set(range(controlled.desired.replicas)))
+        ordinals = sorted(controlled.ledger.memory.histories.keys() | set(controlled.desired.ordinals()))
         return [
             {"program": controlled.name, "ordinal": ordinal, "stream": stream.id.rsplit("/", 1)[1], "path": stream.path}
             for ordinal in ordinals

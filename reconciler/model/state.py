@@ -5,7 +5,7 @@ are seconds of CLOCK_BOOTTIME; wall time is for display and does not occur here.
 replaced on every exit of every process, and nothing else in the language is as cheap to build.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -103,6 +103,15 @@ class Observed:
     """The processes of one Program, by ordinal. Kept incrementally; the core only reads it."""
 
     processes: dict[int, Process] = field(default_factory=dict)
+    work: int | None = None  # pieces of work that wait for a run-once process; None: nobody counts, start freely
+
+
+class Scaled(NamedTuple):
+    """A count that a binding asked for: since when it holds, and when work was last seen (CLOCK_BOOTTIME)."""
+
+    replicas: int
+    at: float
+    active_at: float
 
 
 @dataclass(slots=True)
@@ -116,6 +125,7 @@ class Memory:
     progress_score: int = 0  # how far it had come then, see rollout.score
     complete: bool = False  # that rollout has reached every replica
     available_revision: str = ""  # the last revision whose rollout was completed
+    scaled: Scaled | None = None  # what its binding asked for last
 
 
 class RestartPolicy(StrEnum):
@@ -165,10 +175,19 @@ class Desired:
     epoch: int = 0  # of restart requests for all replicas
     replica_epochs: Mapping[int, int] = field(default_factory=dict)  # and for single ones
     restart_now: bool = False  # the current epoch ignores the strategy
+    chosen: frozenset[int] | None = None  # the `replicas` ordinals that are meant; None: the lowest ones
+
+    def ordinals(self) -> Collection[int]:
+        """The ordinals that the count stands for, those that an operator stopped included; in rising order."""
+        return range(self.replicas) if self.chosen is None else sorted(self.chosen)
+
+    def counts(self, ordinal: int) -> bool:
+        """Whether this ordinal is one of those."""
+        return 0 <= ordinal < self.replicas if self.chosen is None else ordinal in self.chosen
 
     def wants(self, ordinal: int) -> bool:
         """Whether this ordinal shall be occupied."""
-        return 0 <= ordinal < self.replicas and ordinal not in self.stopped_ordinals
+        return self.counts(ordinal) and ordinal not in self.stopped_ordinals
 
     def epoch_of(self, ordinal: int) -> int:
         """The restart request that a process at this ordinal has to be younger than."""

@@ -1,8 +1,9 @@
 """Desired: the spec, the operator's wishes and what lies over both, merged."""
 
+from dataclasses import replace
 from typing import Any
 
-from reconciler.core.desired import Identity, Phase, desired_program
+from reconciler.core.desired import Bound, Identity, Phase, desired_program
 from reconciler.model.manifest import program_from_canonical
 from reconciler.model.overrides import Overrides, RestartWish, ScaleWish, StopWish, Wish
 from reconciler.model.state import NEVER, Cause, Desired, RestartPolicy
@@ -32,6 +33,22 @@ def test_run_once_work_is_given_all_the_time_it_needs() -> None:
 def test_a_count_from_an_operator_goes_before_the_written_one() -> None:
     wanted = desired(Overrides(scale=ScaleWish(9, 6, WISH)))
     assert (wanted.replicas, wanted.kept) == (9, 9)
+
+
+def test_a_count_from_a_binding_goes_before_the_written_one_and_behind_the_operators() -> None:
+    def bound(overrides: Overrides) -> Desired:
+        spec = program_from_canonical({"command": ["/bin/true"], "workingDir": "/", "replicas": 6})
+        return desired_program(Identity("web", "u1", 3), spec, "r2", ["r1"], overrides, bound=Bound(2, 8))
+
+    assert (bound(Overrides()).replicas, bound(Overrides()).kept) == (2, 8)
+    assert bound(Overrides(scale=ScaleWish(9, 6, WISH))).replicas == 9
+
+
+def test_a_count_may_stand_for_any_ordinals() -> None:
+    wanted = replace(desired(Overrides(stop=StopWish((3,), False, WISH))), replicas=2, chosen=frozenset({3, 1}))
+    assert list(wanted.ordinals()) == [1, 3]
+    assert [wanted.counts(o) for o in (0, 1, 3)] == [False, True, True]
+    assert [wanted.wants(o) for o in (0, 1, 3)] == [False, True, False]
 
 
 def test_what_is_suspended_or_stopped_is_not_wanted_and_remembered() -> None:

@@ -54,13 +54,16 @@ LIVES: dict[tuple[Bucket, str, Bucket], tuple[tuple[Words, Words], tuple[Words, 
     ),
     (Bucket.KILLED, "ends, still wanted", Bucket.DUE): (({**DRAINS, "killed": True}, {}), (STOPPED, {})),
     (Bucket.RESTING, "wanted again", Bucket.DUE): ((STOPPED, NOT_NOW), (STOPPED, {})),
+    (Bucket.STEADY, "exits, and no work waits", Bucket.IDLE): ((OLD, {}), (SUCCEEDED, {"work": 0})),
+    (Bucket.IDLE, "work comes", Bucket.DUE): ((SUCCEEDED, {"work": 0}), (SUCCEEDED, {"work": 1})),
 }
 
 
 def bucket(replica: Words, wish: Words) -> Bucket:
-    observed, memory = worlds.world({0: replica} if replica else {})
-    wanted = worlds.desired(**{"replicas": 1, **wish})
-    return bucket_of(seat_of(wanted, 0, observed.processes, memory.histories, NOW))
+    words = {"replicas": 1, **wish}
+    observed, memory = worlds.world({0: replica} if replica else {}, work=words.pop("work", None))
+    wanted = worlds.desired(**words)
+    return bucket_of(seat_of(wanted, 0, observed, memory, NOW))
 
 
 @pytest.mark.parametrize("line", LIFE, ids=lambda line: f"{line[0]}: {line[1]}")

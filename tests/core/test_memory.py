@@ -17,12 +17,13 @@ from reconciler.core.records import (
     Reset,
     Rested,
     Restored,
+    ScaledTo,
     Signalled,
     Spawned,
     StopBegan,
 )
 from reconciler.model.identity import ProcessId
-from reconciler.model.state import NEVER, Cause, History, Outcome
+from reconciler.model.state import NEVER, Cause, History, Outcome, Scaled
 
 INTENT = Intended("u1", 0, "s1", "r1", 2, Cause.NEW_REPLICA, 100.0)
 SPAWNED = Spawned("u1", 0, "s1", 4711, 99)
@@ -172,6 +173,7 @@ EXAMPLES = [
     Progressed("u1", "r1", 0, 1.0, 2, True),
     Reset("u1", -1),
     Departed("u1", "web", 160.0),
+    ScaledTo("u1", 6, 120.0, 118.5),
 ]
 
 
@@ -195,6 +197,7 @@ def test_what_a_newer_release_wrote_is_left_out() -> None:
         (INTENT, SPAWNED, FAILED, Progressed("u1", "r1", 0, 5.0, 6, True), Progressed("u1", "r2", 0, 9.0, 2, False)),
         (Progressed("u1", "r1", 0, 5.0, 6, True), Progressed("u1", "r1", 1, 9.0, 2, False)),
         (INTENT, SPAWNED, FAILED, Departed("u1", "web", 160.0)),
+        (INTENT, SPAWNED, ScaledTo("u1", 6, 120.0, 118.5)),
     ],
 )
 def test_a_checkpoint_folds_to_the_same_ledger(told: tuple[records.Record, ...]) -> None:
@@ -208,6 +211,21 @@ def test_a_replica_taken_over_from_a_namesake_has_its_history_only() -> None:
     ledger = folded(Restored("u2", 3, History(failures=4), None))
     assert ledger.memory.histories[3].failures == 4
     assert ledger.observed.processes == {}
+
+
+def test_the_count_of_a_binding_is_remembered_until_there_is_none() -> None:
+    scaled = ScaledTo("u1", 6, 120.0, 118.5)
+    assert folded(scaled).memory.scaled == Scaled(6, 120.0, 118.5)
+    assert folded(scaled, scaled._replace(replicas=-1)).memory.scaled is None
+
+
+def test_every_start_takes_one_piece_of_the_work_that_was_counted() -> None:
+    ledger = Ledger()
+    ledger.observed.work = 1
+    for record in (INTENT, SPAWNED, FAILED, INTENT._replace(spawn_id="s2")):
+        memory.fold(ledger, record)
+    assert ledger.observed.work == -1
+    assert folded(INTENT).observed.work is None  # nobody counts
 
 
 def test_an_ordinal_rests_until_it_is_started_again() -> None:

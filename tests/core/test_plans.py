@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from reconciler.core.reconcile import reconcile, reconcile_only
+from reconciler.model.state import Memory, Observed
 from support import worlds
 
 PLANS = Path(__file__).parents[1] / "plans"
@@ -20,10 +21,14 @@ CASES = [
 ]
 
 
+def world(case: dict[str, Any]) -> tuple[Observed, Memory]:
+    return worlds.world(case.get("replicas", {}), case.get("work"), **{"complete": True, **case.get("memory", {})})
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_the_plan_is_the_written_one(case: dict[str, Any]) -> None:
     wanted = worlds.desired(**case.get("desired", {}))
-    observed, memory = worlds.world(case.get("replicas", {}), **{"complete": True, **case.get("memory", {})})
+    observed, memory = world(case)
     result = reconcile(wanted, observed, memory, float(case["now"]))
     assert result.plan.render() == case["plan"].strip()
 
@@ -31,9 +36,9 @@ def test_the_plan_is_the_written_one(case: dict[str, Any]) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_a_settled_program_gets_the_same_actions_replica_by_replica(case: dict[str, Any]) -> None:
     wanted, now = worlds.desired(**case.get("desired", {})), float(case["now"])
-    observed, memory = worlds.world(case.get("replicas", {}), **{"complete": True, **case.get("memory", {})})
+    observed, memory = world(case)
     full = reconcile(wanted, observed, memory, now)
-    ordinals = sorted({*observed.processes, *memory.histories, *range(wanted.replicas)})
+    ordinals = sorted({*observed.processes, *memory.histories, *wanted.ordinals()})
     one_by_one = reconcile_only(ordinals, wanted, observed, memory, now)
     if full.settled:
         assert one_by_one is not None

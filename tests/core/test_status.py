@@ -54,6 +54,12 @@ def test_run_once_workers_between_two_runs_are_available() -> None:
     assert condition(found, "Available")[0] == "True"
 
 
+def test_replicas_for_which_no_work_waits_are_not_missed() -> None:
+    found = status({0: {"runs": "r1", "since": 50}}, memory={"complete": True, "work": 0}, replicas=3, run_once=True)
+    assert (found["replicas"], found["availableReplicas"], states(found)) == (1, 1, ["Running", "Pending", "Pending"])
+    assert condition(found, "Available") == ("True", "MinimumReplicasAvailable")
+
+
 def test_a_replica_in_back_off_says_so_with_its_reason_and_the_next_start() -> None:
     replicas = {0: {"exited": "Failed", "failures": 5, "at": 99, "since": 98}}
     found = status(replicas, replicas=1, backoff={"jitter": 0})

@@ -48,15 +48,16 @@ MAKERS: dict[str, Any] = {
     "stop_cause": Cause,
     "restart_policy": RestartPolicy,
     "stopped_ordinals": frozenset,
+    "chosen": frozenset,
     "success_exit_codes": frozenset,
     "success_signals": frozenset,
     "grace_period": float,
 }
 
 
-def world(replicas: Mapping[int, Mapping[str, Any]], **memory: Any) -> tuple[Observed, Memory]:
-    """Observed and Memory from the words above."""
-    observed, remembered = Observed(), Memory(**memory)
+def world(replicas: Mapping[int, Mapping[str, Any]], work: int | None = None, **memory: Any) -> tuple[Observed, Memory]:
+    """Observed and Memory from the words above; `work`: pieces of work that wait, where somebody counts them."""
+    observed, remembered = Observed(work=work), Memory(**memory)
     for ordinal, words in replicas.items():
         if "runs" in words:
             observed.processes[ordinal] = _process(ordinal, words)
