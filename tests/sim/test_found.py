@@ -187,3 +187,18 @@ def test_a_replica_that_is_done_does_not_hold_up_a_rollout() -> None:
     world.end(next(process.id for process in world.table.alive() if process.launch.argv == ("work", "v2")))
     world.settle()
     assert {process.launch.argv for process in world.table.alive()} == {("work", "v2")}
+
+
+def test_failures_of_an_old_revision_delay_nothing_of_the_new_one_however_its_run_ended() -> None:
+    """It was the witness that was wrong here: it counted on, where the last run had an end that nobody saw."""
+    world = World()
+    world.apply("web", replicas=1)
+    world.surroundings.lacking.add("web")
+    world.reboot()
+    world.reboot()
+    world.surroundings.lacking.clear()
+    world.reboot()
+    world.apply("web", replicas=1, command=["work", "v2"])
+    world.reboot()
+    assert running(world) == 1, "at once, and the witness agrees"
+    world.settle()

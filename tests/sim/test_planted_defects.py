@@ -25,8 +25,8 @@ from reconciler.model.state import NEVER, Cause, Desired
 from support import worlds
 from support.sim_machine import Histories
 
-HISTORIES = 600
-"""Within so many histories a defect has to be found; most are within twenty."""
+HISTORIES = 4000
+"""Within so many histories a defect has to be found; most are within twenty, the rarest needs some 300."""
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -187,28 +187,42 @@ def without(patch: pytest.MonkeyPatch, kind: type[Any]) -> None:
     everywhere(patch, original, planted)
 
 
-DEFECTS: dict[Plant, str] = {
-    ignored_stopping: "no end at|for the 2. time",
-    slot_reuse: "is taken",
-    missing_kill: "not killed|does not end|no fixed point|does not come to its end",
-    forgotten_wake_up: "waits to be started",
-    surplus_off_by_one: "not wanted and not asked to end",
-    deleted_program_forgotten: "not wanted and not asked to end",
-    rollout_dead_lock: "a rollout that goes nowhere",
-    dead_backoff: "no end at|too early",
-    backoff_forgotten_with_the_controller: "memory is not the fold|too early",
-    respawn_in_the_pass_that_reaps: "is taken",
-    killed_at_once: "killed within its grace period",
-    ends_are_not_resumed: "its stop signal was lost|does not end|does not come to its end|no fixed point",
-    done_work_is_done_again: "done work is done again",
-    exits_are_failures_of_nobody: "memory is not the fold",
-    timers_that_a_program_outlives: "web|mail",
+TAKEN = "is taken by"
+UNDONE = "left undone at"
+ENDLESS = "no end at"
+NO_DRAIN = "the drain does not end"
+NO_END = "does not come to its end|no fixed point"
+NOT_ENDED = "not wanted and not asked to end"
+EARLY = "too early after"
+NO_FOLD = "memory is not the fold"
+
+DEFECTS: dict[Plant, tuple[str, ...]] = {
+    ignored_stopping: (UNDONE, ENDLESS, NO_DRAIN, NO_END, "for the 2. time"),
+    slot_reuse: (TAKEN, UNDONE, ENDLESS, NO_DRAIN, NO_END, "no timer for", "not killed"),
+    missing_kill: ("not killed", NO_DRAIN, NO_END),
+    forgotten_wake_up: ("waits to be started", UNDONE, "no timer for"),
+    surplus_off_by_one: (NOT_ENDED,),
+    deleted_program_forgotten: (NOT_ENDED,),
+    rollout_dead_lock: ("waits for its turn in a rollout that goes nowhere", "its rollout is not known to be complete"),
+    dead_backoff: (EARLY, ENDLESS),
+    backoff_forgotten_with_the_controller: (NO_FOLD, EARLY),
+    respawn_in_the_pass_that_reaps: (TAKEN, "short pass differs", "before minRestartInterval is over"),
+    killed_at_once: ("killed within its grace period", UNDONE),
+    ends_are_not_resumed: ("its stop signal was lost", NO_DRAIN, NO_END),
+    done_work_is_done_again: ("done work is done again",),
+    exits_are_failures_of_nobody: (NO_FOLD, EARLY),
+    timers_that_a_program_outlives: ("web", "mail"),  # a KeyError
 }
-"""Each defect, and what the witness says of it."""
+"""Each defect, and all that the witness may say of it: which of these comes first is up to the histories drawn.
+
+They are other ones after every change of the code (Hypothesis draws the numbers in it, too), so each list holds every
+complaint that the defect is a cause of, and no other one.
+"""
 
 
-@pytest.mark.parametrize(("plant", "complaint"), DEFECTS.items(), ids=[plant.__name__ for plant in DEFECTS])
-def test_the_simulator_finds(plant: Plant, complaint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("plant", "complaints"), DEFECTS.items(), ids=[plant.__name__ for plant in DEFECTS])
+def test_the_simulator_finds(plant: Plant, complaints: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch)
     bounds = settings(
         max_examples=HISTORIES,
@@ -220,7 +234,7 @@ def test_the_simulator_finds(plant: Plant, complaint: str, monkeypatch: pytest.M
         suppress_health_check=list(HealthCheck),
         print_blob=False,
     )
-    with pytest.raises((AssertionError, KeyError), match=complaint):
+    with pytest.raises((AssertionError, KeyError), match="|".join(complaints)):
         run_state_machine_as_test(seed(1)(Histories), settings=bounds)
 
 

@@ -136,10 +136,11 @@ class Checks:
         book = self.books.setdefault(Seat(name, record.ordinal), Book())
         spec = controlled.built.spec if controlled else None
         policy = spec.restart_policy if spec else "Always"
+        if book.revision != run.revision:
+            book.failures = 0  # those were of another revision, however this run ended
         if record.outcome in (Outcome.FAILED, Outcome.NOT_STARTED):
             reset_after = spec.restart_backoff.reset_after if spec else NEVER
-            again = book.revision == run.revision and record.ran_seconds < reset_after
-            book.failures = book.failures + 1 if again else 1
+            book.failures = book.failures + 1 if record.ran_seconds < reset_after else 1
         elif record.outcome is Outcome.SUCCEEDED:
             book.failures = 0
         book.succeeded = record.outcome is Outcome.SUCCEEDED
