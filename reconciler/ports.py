@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from reconciler.model.identity import ProcessId
 from reconciler.model.launch import Launch
-from reconciler.model.queues import QueueReading
+from reconciler.model.queues import QueueReadFailed, QueueReading
 
 
 class Clock(Protocol):
@@ -205,4 +205,37 @@ class QueueDriver(Protocol):
 
     def open(self, asked: QueueAsked) -> QueueReader:
         """Make a reader. Connects late: a server that is away fails the reads. Raises QueueReadFailed(BadMetadata)."""
+        ...
+
+
+QueueAnswer = QueueReading | QueueReadFailed
+"""What one trigger's reader said last."""
+
+
+class QueueMeter(Protocol):
+    """Goes on asking the queues of one binding, beside the event loop, until it is closed."""
+
+    def look(self) -> None:
+        """Ask now: somebody says that there is something new."""
+        ...
+
+    def close(self) -> None:
+        """Ask no more. Returns at once; no answer is told afterwards."""
+        ...
+
+
+class QueueMeters(Protocol):
+    """Makes meters. One that hangs costs nobody else a moment."""
+
+    def open(
+        self,
+        name: str,
+        asked: Sequence[QueueAsked],
+        polling_seconds: float | None,
+        told: Callable[[Sequence[QueueAnswer]], None],
+    ) -> QueueMeter:
+        """Ask at least every `polling_seconds` (None: as often as the drivers propose), and when a server says so.
+
+        `told` is called in the event loop with one answer per trigger, at the first look and at each one after it.
+        """
         ...

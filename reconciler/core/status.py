@@ -41,7 +41,7 @@ class View(NamedTuple):
 
     now: float  # CLOCK_BOOTTIME
     wall_offset: float  # wall clock = CLOCK_BOOTTIME + this
-    process_name: Callable[[int], str]
+    process_name: Callable[[int], str] = str
 
     def iso(self, at: float) -> str | None:
         """A moment as users read it; None for one that does not come, or was not."""

@@ -1,4 +1,4 @@
-"""Says what is: status files, events, watchers. Reads only; nothing here changes what runs.
+"""Says what is: status files, events, watchers, for objects of every kind. Reads only; nothing here changes what runs.
 
 A status file is written at most once a second per object, and only when something in it changed; questions over the
 API are answered from memory at once.
@@ -17,6 +17,7 @@ from reconciler.core.status import View, exit_text, iso_text, program_status, se
 from reconciler.engine.building import Builder
 from reconciler.engine.controlled import Controlled
 from reconciler.model.identity import Key
+from reconciler.model.objects import Accepted
 from reconciler.model.state import Cause, Condition, Desired, History
 from reconciler.ports import Clock
 
@@ -32,6 +33,13 @@ WATCH_QUEUE_LENGTH = 10_000
 log = logging.getLogger("reconciler")
 
 Message = tuple[str, dict[str, Any]]
+
+
+class Shown(Protocol):
+    """An object under control, of whatever kind."""
+
+    @property
+    def accepted(self) -> Accepted: ...
 
 
 class StatusStore(Protocol):
@@ -80,9 +88,10 @@ class Publisher:
         self._builder = builder
         self._conditions = conditions
         self._later = later
-        self._written: dict[str, dict[str, Any]] = {}  # name -> the last object that was written
-        self._due: set[Controlled] = set()
-        self._flushed_at: dict[str, float] = {}
+        self._status_of: dict[str, Callable[[Any, View], dict[str, Any]]] = {"Program": self._program_status}
+        self._written: dict[Key, dict[str, Any]] = {}  # the last object that was written
+        self._due: set[Shown] = set()
+        self._flushed_at: dict[Key, float] = {}
         self._watchers: set[asyncio.Queue[Message]] = set()
         self._event_watchers: set[asyncio.Queue[dict[str, Any]]] = set()
         self._events: deque[dict[str, Any]] = deque(maxlen=EVENTS_KEPT)
@@ -91,9 +100,13 @@ class Publisher:
 
     # --- objects ------------------------------------------------------------------------------------------------------
 
-    def object(self, controlled: Controlled) -> dict[str, Any]:
+    def show(self, kind: str, status_of: Callable[[Any, View], dict[str, Any]]) -> None:
+        """How the status of another kind is made: without transition times, conditions as JSON values."""
+        self._status_of[kind] = status_of
+
+    def object(self, shown: Shown) -> dict[str, Any]:
         """The whole object as the API answers it, fresh."""
-        accepted = controlled.accepted
+        accepted = shown.accepted
         metadata = {
             "name": accepted.name,
             "uid": accepted.uid,
@@ -108,55 +121,60 @@ class Publisher:
             "kind": accepted.kind,
             "metadata": metadata,
             "spec": accepted.canonical,
-            "status": self.status(controlled),
+            "status": self.status(shown),
         }
 
-    def status(self, controlled: Controlled) -> dict[str, Any]:
+    def status(self, shown: Shown) -> dict[str, Any]:
         """The status alone, fresh."""
         now, wall = self._clock.now(), self._clock.wall()
-        view = View(now, wall - now, lambda ordinal: self._builder.process_name(controlled, ordinal))
-        ledger = controlled.ledger
-        extra = self._conditions(controlled)
-        status = program_status(controlled.desired, ledger.observed, ledger.memory, view, extra)
-        before = self._written.get(controlled.name, {}).get("status", {}).get("conditions", [])
+        view = View(now, wall - now)
+        status = self._status_of[shown.accepted.kind](shown, view)
+        before = self._written.get(shown.accepted.key, {}).get("status", {}).get("conditions", [])
         status["conditions"] = with_transitions(status["conditions"], before, view.iso(now))
         return status
 
-    def changed(self, controlled: Controlled) -> None:
+    def _program_status(self, controlled: Controlled, view: View) -> dict[str, Any]:
+        ledger, extra = controlled.ledger, self._conditions(controlled)
+        named = view._replace(process_name=lambda ordinal: self._builder.process_name(controlled, ordinal))
+        return program_status(controlled.desired, ledger.observed, ledger.memory, named, extra)
+
+    def changed(self, shown: Shown) -> None:
         """Something about this object may have changed: write it soon."""
-        if controlled in self._due:
+        if shown in self._due:
             return
-        self._due.add(controlled)
-        since = self._clock.now() - self._flushed_at.get(controlled.name, -FLUSH_SECONDS)
-        self._later(max(FIRST_FLUSH_SECONDS, FLUSH_SECONDS - since), lambda: self._flush(controlled))
+        self._due.add(shown)
+        since = self._clock.now() - self._flushed_at.get(shown.accepted.key, -FLUSH_SECONDS)
+        self._later(max(FIRST_FLUSH_SECONDS, FLUSH_SECONDS - since), lambda: self._flush(shown))
 
     def flush_all(self) -> None:
         """Write everything that is due: before the controller leaves."""
         self._tell(len(self._untold))
-        for controlled in list(self._due):
-            self._flush(controlled)
+        for shown in list(self._due):
+            self._flush(shown)
 
-    def _flush(self, controlled: Controlled) -> None:
-        if controlled not in self._due:
+    def _flush(self, shown: Shown) -> None:
+        if shown not in self._due:
             return
-        self._due.discard(controlled)
-        self._flushed_at[controlled.name] = self._clock.now()
-        current = self.object(controlled)
-        before = self._written.get(controlled.name)
+        self._due.discard(shown)
+        key = shown.accepted.key
+        self._flushed_at[key] = self._clock.now()
+        current = self.object(shown)
+        before = self._written.get(key)
         if current == before:
             return
-        self._written[controlled.name] = current
-        document = {key: current[key] for key in ("apiVersion", "kind", "metadata", "status")}
-        self._store.write_status(controlled.accepted.key, document)
+        self._written[key] = current
+        document = {field: current[field] for field in ("apiVersion", "kind", "metadata", "status")}
+        self._store.write_status(key, document)
         self._offer_all("ADDED" if before is None else "MODIFIED", current)
 
-    def removed(self, controlled: Controlled) -> None:
+    def removed(self, shown: Shown) -> None:
         """The object is gone."""
-        self._due.discard(controlled)
-        self._flushed_at.pop(controlled.name, None)
-        self._budgets.pop(controlled.name, None)
-        last = self._written.pop(controlled.name, None) or self.object(controlled)
-        self._store.remove_status(controlled.accepted.key)
+        key = shown.accepted.key
+        self._due.discard(shown)
+        self._flushed_at.pop(key, None)
+        self._budgets.pop(key.name, None)
+        last = self._written.pop(key, None) or self.object(shown)
+        self._store.remove_status(key)
         self._offer_all("DELETED", last)
 
     # --- events -------------------------------------------------------------------------------------------------------
@@ -203,10 +221,10 @@ class Publisher:
             budget = self._budgets[controlled.name] = Budget(EVENTS_AT_ONCE + 2 * controlled.desired.replicas)
         return budget
 
-    def event(self, name: str, kind: str, reason: str, message: str) -> None:
-        """Tell everybody: the log, the file, the watchers."""
+    def event(self, name: str, kind: str, reason: str, message: str, about: str = "Program") -> None:
+        """Tell everybody: the log, the file, the watchers. `about`: the kind of the object."""
         wall = self._clock.wall()
-        self._tell_soon(lambda: self._record(wall, name, kind, reason, message, {}))
+        self._tell_soon(lambda: self._record(wall, name, kind, reason, message, {}, about))
 
     def _tell_soon(self, tell: Callable[[], None]) -> None:
         """Words, files and terminals can wait for a moment; a process that is to be replaced shall not."""
@@ -223,17 +241,27 @@ class Publisher:
         for _ in range(min(at_most, len(self._untold))):
             self._untold.popleft()()
 
-    def _record(self, wall: float, name: str, kind: str, reason: str, message: str, more: dict[str, Any]) -> None:
+    def _record(
+        self,
+        wall: float,
+        name: str,
+        kind: str,
+        reason: str,
+        message: str,
+        more: dict[str, Any],
+        about: str = "Program",
+    ) -> None:
         """Hand on an event. A repeat of the last one is counted."""
         last = self._events[-1] if self._events else None
-        if last is not None and (last["name"], last["reason"], last["message"]) == (name, reason, message):
+        said = (about, name, reason, message)
+        if last is not None and (last["kind"], last["name"], last["reason"], last["message"]) == said:
             last["count"] += 1
             last["lastAt"] = wall
             return
         event = {
             "at": wall,
             "type": kind,
-            "kind": "Program",
+            "kind": about,
             "name": name,
             "reason": reason,
             "message": message,
@@ -241,7 +269,7 @@ class Publisher:
             **more,
         }
         self._events.append(event)
-        log.log(logging.WARNING if kind == "Warning" else logging.INFO, "program/%s: %s", name, message)
+        log.log(logging.WARNING if kind == "Warning" else logging.INFO, "%s: %s", Key(about, name), message)
         self._store.append_event(event)
         for queue in list(self._event_watchers):
             _offer(queue, event)

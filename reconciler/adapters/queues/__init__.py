@@ -1,0 +1,1 @@
+"""Queues: drivers that say how much waits, and the threads that ask them."""
