@@ -13,12 +13,9 @@ from reconciler.engine.controlled import Built, Controlled
 from reconciler.model.launch import Launch
 from reconciler.model.manifest import merged, program_from_canonical
 from reconciler.model.objects import Accepted
-from reconciler.model.overrides import Overrides
 from reconciler.model.program import ProgramSpec
 from reconciler.model.revision import revision as revision_of
 from reconciler.ports import SpawnFailed, Stream
-
-NO_OVERRIDES = Overrides()
 
 
 class Surroundings(Protocol):
@@ -49,13 +46,12 @@ class Builder:
         """The spec as written, over the defaults of the configuration."""
         return merged(canonical, self._defaults)
 
-    def build(self, accepted: Accepted, overrides: Overrides = NO_OVERRIDES) -> Built:
-        """Read the surroundings and make what can be started, for the count that is in force."""
+    def build(self, accepted: Accepted, count: int | None = None) -> Built:
+        """Read the surroundings and make what can be started. `count`: the one in force, where not the written one."""
         canonical = self.effective(accepted.canonical)
         spec = program_from_canonical(canonical)
         facts = self._surroundings.read(accepted.name, spec)
-        scale = overrides.scale
-        revision = revision_of(canonical, facts.digests, scale.replicas if scale else None)
+        revision = revision_of(canonical, facts.digests, count)
         template = None
         if facts.startable:
             template = launching.template(
@@ -75,7 +71,7 @@ class Builder:
         """How this ordinal is started at this revision. Raises SpawnFailed with what the host lacks."""
         template = controlled.templates.get(revision)
         if template is None:
-            built = self.build(controlled.accepted, controlled.overrides)
+            built = self.build(controlled.accepted, controlled.count)
             if built.template is None or built.revision != revision:
                 raise SpawnFailed("; ".join(built.problems) or "its surroundings are changing")
             controlled.built = built

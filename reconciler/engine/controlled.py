@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from reconciler.core.desired import Bound
 from reconciler.core.launching import LaunchTemplate
 from reconciler.core.memory import Ledger
 from reconciler.model.objects import Accepted
@@ -10,6 +11,13 @@ from reconciler.model.overrides import Overrides
 from reconciler.model.program import ProgramSpec
 from reconciler.model.state import NEVER, Desired
 from reconciler.ports import Stream, Timer
+
+
+def count_in_force(overrides: Overrides, bound: Bound | None) -> int | None:
+    """An operator's count, else a binding's; None: the written one."""
+    if overrides.scale is not None:
+        return overrides.scale.replicas
+    return None if bound is None else bound.replicas
 
 
 @dataclass(slots=True)
@@ -33,6 +41,7 @@ class Controlled:
     desired: Desired
     ledger: Ledger
     overrides: Overrides = field(default_factory=Overrides)
+    bound: Bound | None = None  # what a binding asks for
     templates: dict[str, LaunchTemplate] = field(default_factory=dict)  # by revision, of what may be started
     deleted: bool = False
     fault: str = ""  # what went wrong in our own pass over it, while it does
@@ -44,6 +53,11 @@ class Controlled:
     wake_at: float = NEVER
     timer: Timer | None = None
     surroundings: tuple[tuple[Any, ...], float] | None = None  # another fingerprint than built, and since when
+
+    @property
+    def count(self) -> int | None:
+        """The count in force where it is not the written one."""
+        return count_in_force(self.overrides, self.bound)
 
     @property
     def name(self) -> str:

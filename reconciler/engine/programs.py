@@ -9,15 +9,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from reconciler.core.desired import Identity, Phase, desired_program
+from reconciler.core.desired import Bound, Identity, Phase, desired_program
 from reconciler.core.effects import Edit, Effect, effect_of
 from reconciler.core.homes import Accept, Change, Conflict, Invalid, Remove, SourceSuspect
 from reconciler.core.memory import Ledger
-from reconciler.core.records import Departed, Reset, Restored
+from reconciler.core.ranking import chosen
+from reconciler.core.records import Departed, Reset, Restored, ScaledTo
 from reconciler.engine.building import Builder, keep_templates
-from reconciler.engine.controlled import Built, Controlled
+from reconciler.engine.controlled import Built, Controlled, count_in_force
 from reconciler.engine.loop import Loop
 from reconciler.engine.publish import Publisher
+from reconciler.engine.revisions import Revisions, RevisionStore
 from reconciler.model.identity import Key
 from reconciler.model.objects import Accepted, StateWriteFailed
 from reconciler.model.overrides import Overrides
@@ -27,17 +29,17 @@ from reconciler.ports import Clock
 
 KIND = "Program"
 NO_PROCESSES = Observed()
+UNBOUND = -1
+ACTIVE_SECONDS = 5.0
+"""How exactly a crash remembers when work was last seen: a record a tick would be too many."""
 
 log = logging.getLogger("reconciler")
 
 
-class ProgramStore(Protocol):
+class ProgramStore(RevisionStore, Protocol):
     """What is kept on disk of a Program beside its accepted spec."""
 
     def write_override(self, key: Key, document: Mapping[str, Any]) -> None: ...
-    def write_history(self, program: str, revision: str, document: Mapping[str, Any]) -> None: ...
-    def load_history(self, program: str) -> tuple[dict[str, dict[str, Any]], list[Any]]: ...
-    def remove_history(self, program: str, revision: str) -> None: ...
     def forget_accepted(self, key: Key) -> None: ...
 
 
@@ -48,6 +50,7 @@ class Programs:
         self._clock, self._store, self._builder = clock, store, builder
         self._loop, self._publisher = loop, publisher
         self.by_name = loop.programs
+        self._revisions = Revisions(clock, store, builder)
         self._successors: dict[str, Accepted] = {}  # accepted while a deleted namesake still drains
         self._found: set[str] = set()  # names about which intake had something to say last
         self.phase = Phase()
@@ -71,7 +74,7 @@ class Programs:
                 continue
             controlled = self._control(item, ledgers.pop(item.uid, Ledger()), overrides.get(item.key, Overrides()))
             controlled.deleted = deleted
-            self._restore_templates(controlled)
+            self._revisions.restore_templates(controlled)
             self.refresh(controlled)
         for ledger in ledgers.values():
             if ledger.departed is not None:
@@ -91,20 +94,6 @@ class Programs:
             self._loop.departed.clear()  # their time was of that boot
             # What is appended from here on is of this boot, or the next controller would give up what we start.
             self._loop.checkpoint()
-
-    def _restore_templates(self, controlled: Controlled) -> None:
-        """Old revisions that are in the middle of a rollout: they can be started as long as they can be rebuilt."""
-        ledger = controlled.ledger
-        used = {p.revision for p in ledger.observed.processes.values()}
-        used |= {h.last_exit.revision for h in ledger.memory.histories.values() if h.last_exit is not None}
-        used.discard(controlled.built.revision)
-        if not used:
-            return
-        history, _ = self._store.load_history(controlled.name)
-        for revision in used & history.keys():
-            built = self._builder.build(replace(controlled.accepted, canonical=history[revision]["spec"]))
-            if built.template is not None and built.revision == revision:
-                controlled.templates[revision] = built.template
 
     # --- what intake accepts --------------------------------------------------------------------------------------
 
@@ -137,7 +126,7 @@ class Programs:
         self.refresh(controlled)
         effect = effect_of(None, controlled.desired, NO_PROCESSES, Edit())
         self._announce(controlled, effect)
-        self._remember_revision(controlled)
+        self._revisions.remember(controlled)
         self._loop.mark(controlled)
 
     def _inherit(self, controlled: Controlled) -> None:
@@ -152,11 +141,11 @@ class Programs:
                 self._loop.observer.record(controlled, Restored(controlled.uid, ordinal, left, None))
 
     def _control(self, accepted: Accepted, ledger: Ledger, overrides: Overrides) -> Controlled:
-        built = self._builder.build(accepted, overrides)
+        built = self._builder.build(accepted, count_in_force(overrides, None))
         if built.template is None and ledger.memory.progress_revision:
             # Content that is missing now was part of the revision: nothing is stopped for one that cannot start.
             built.revision = ledger.memory.progress_revision
-        desired = self.desired(accepted, built, overrides, (), self.phase)
+        desired = self.desired(accepted, built, overrides, (), self.phase, None)
         controlled = Controlled(accepted, built, desired, ledger, overrides)
         self.by_name[accepted.name] = controlled
         return controlled
@@ -165,12 +154,12 @@ class Programs:
         before, old = controlled.desired, controlled.accepted
         controlled.accepted, controlled.deleted = accepted, False
         digests = controlled.built.digests
-        controlled.built = self._builder.build(accepted, controlled.overrides)
+        controlled.built = self._builder.build(accepted, controlled.count)
         self.refresh(controlled)
         edit = self.edit(old, accepted, digests, controlled.built.digests)
         self._loop.actuator.refresh_streams(controlled)
         self._announce(controlled, effect_of(before, controlled.desired, controlled.ledger.observed, edit))
-        self._remember_revision(controlled)
+        self._revisions.remember(controlled)
         self._end_answered_wishes(controlled)
         self._loop.mark(controlled)
 
@@ -223,25 +212,6 @@ class Programs:
             self._publisher.event(controlled.name, "Warning", "CannotStart", problem)
         self._publisher.changed(controlled)
 
-    def _remember_revision(self, controlled: Controlled) -> None:
-        """Keep what this revision was made of, for starts in the middle of a rollout, `history` and `undo`."""
-        accepted = controlled.accepted
-        document = {
-            "revision": controlled.built.revision,
-            "generation": accepted.generation,
-            "at": self._clock.wall(),
-            "spec": accepted.canonical,
-        }
-        try:
-            self._store.write_history(accepted.name, controlled.built.revision, document)
-            kept, _ = self._store.load_history(accepted.name)
-            limit = controlled.built.spec.revision_history_limit + 1
-            oldest = sorted(kept, key=lambda r: float(kept[r].get("at", 0)))
-            for revision in oldest[: max(0, len(oldest) - limit)]:
-                self._store.remove_history(accepted.name, revision)
-        except (OSError, StateWriteFailed) as error:
-            log.warning("program/%s: its history cannot be kept: %s", accepted.name, error)
-
     # --- what lies over the specs ---------------------------------------------------------------------------------
 
     def wish(self, controlled: Controlled, overrides: Overrides) -> Effect:
@@ -250,11 +220,31 @@ class Programs:
         before, scaled = controlled.desired, overrides.scale != controlled.overrides.scale
         controlled.overrides = overrides
         if scaled and uses_count(controlled.accepted.canonical):
-            controlled.built = self._builder.build(controlled.accepted, overrides)
+            controlled.built = self._builder.build(controlled.accepted, controlled.count)
         self.refresh(controlled)
         self._loop.mark(controlled)
         self._publisher.changed(controlled)
         return effect_of(before, controlled.desired, controlled.ledger.observed, Edit())
+
+    def bind(self, controlled: Controlled, bound: Bound | None, work: int | None, active_at: float) -> Effect:
+        """A binding asks for this count, and counts so much work for run-once processes; None: it has let go."""
+        before, ledger, now = controlled.desired, controlled.ledger, self._clock.now()
+        known, count = ledger.memory.scaled, UNBOUND if bound is None else bound.replicas
+        if count != (UNBOUND if known is None else known.replicas):
+            self._loop.observer.record(controlled, ScaledTo(controlled.uid, count, now, active_at))
+        elif known is not None and active_at >= known.active_at + ACTIVE_SECONDS:
+            self._loop.observer.record(controlled, ScaledTo(controlled.uid, count, known.at, active_at))
+        if bound != controlled.bound:
+            controlled.bound = bound
+            if uses_count(controlled.accepted.canonical):
+                controlled.built = self._builder.build(controlled.accepted, controlled.count)
+            self.refresh(controlled)
+            self._loop.mark(controlled)
+            self._publisher.changed(controlled)
+        if work != ledger.observed.work:
+            ledger.observed.work = work
+            self._loop.mark(controlled)
+        return effect_of(before, controlled.desired, ledger.observed, Edit())
 
     def expire(self) -> None:
         """End the wishes whose time is over."""
@@ -273,7 +263,7 @@ class Programs:
         """Files or links that the spec reads have changed: the revision may have, too."""
         before, old = controlled.desired, controlled.built
         digests = old.digests
-        controlled.built = self._builder.build(controlled.accepted, controlled.overrides)
+        controlled.built = self._builder.build(controlled.accepted, controlled.count)
         if controlled.built.template is None:
             controlled.built.revision, controlled.built.template = old.revision, old.template
         self.refresh(controlled)
@@ -307,9 +297,12 @@ class Programs:
         if after is None:
             return effect_of(old, None, observed, Edit())
         overrides = controlled.overrides if controlled else Overrides()
-        built = self._builder.build(after, overrides)
+        bound = controlled.bound if controlled else None
+        built = self._builder.build(after, count_in_force(overrides, bound))
         startable = controlled.templates if controlled else ()
-        new = self.desired(after, built, overrides, startable, self.phase)
+        new = self.desired(after, built, overrides, startable, self.phase, bound)
+        if controlled is not None:
+            new = self._choose(controlled, new)
         if before is None or controlled is None:
             return effect_of(None, new, NO_PROCESSES, Edit())
         edit = self.edit(before, after, controlled.built.digests, built.digests)
@@ -342,20 +335,35 @@ class Programs:
     # --- desired ----------------------------------------------------------------------------------------------------
 
     def desired(
-        self, accepted: Accepted, built: Built, overrides: Overrides, startable: Iterable[str], phase: Phase
+        self,
+        accepted: Accepted,
+        built: Built,
+        overrides: Overrides,
+        startable: Iterable[str],
+        phase: Phase,
+        bound: Bound | None,
     ) -> Desired:
         in_force = overrides.in_force(self._clock.wall(), built.spec.replicas)
         identity = Identity(accepted.name, accepted.uid, accepted.generation)
-        return desired_program(identity, built.spec, built.revision, startable, in_force, phase)
+        return desired_program(identity, built.spec, built.revision, startable, in_force, phase, bound)
 
     def refresh(self, controlled: Controlled) -> None:
         """Merge again whatever has a say; what changes is looked at by the next pass."""
         keep_templates(controlled)
         phase = self.phase._replace(deleted=controlled.deleted)
-        controlled.desired = self.desired(
-            controlled.accepted, controlled.built, controlled.overrides, controlled.templates, phase
+        desired = self.desired(
+            controlled.accepted, controlled.built, controlled.overrides, controlled.templates, phase, controlled.bound
         )
+        controlled.desired = self._choose(controlled, desired)
         controlled.settled = False
+
+    def _choose(self, controlled: Controlled, desired: Desired) -> Desired:
+        """The count of a bound Program changes all day long: those go that are missed least."""
+        if controlled.bound is None:
+            return desired
+        ledger = controlled.ledger
+        ordinals = chosen(desired.replicas, controlled.desired.chosen, ledger.observed, ledger.memory)
+        return replace(desired, chosen=ordinals)
 
     def edit(
         self, old: Accepted, new: Accepted, old_digests: Mapping[str, str], new_digests: Mapping[str, str]
