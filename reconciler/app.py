@@ -55,6 +55,7 @@ ABOUT = {"version": __version__, "python": platform.python_version(), "wire": wi
 WELCOME_SECONDS = 10.0
 JOURNAL_BYTES = 16 << 20  # at the fastest respawns a checkpoint every few seconds
 REPEAT_SECONDS = 1.0
+STARTING_PER_CPU = 4
 
 
 class UsageError(Exception):
@@ -140,7 +141,8 @@ class App:
         self._sink = sink = PumpSink(os.path.join(state_dir, "run"), self._link.hold, self._link.release)
         scheduling = Scheduling(self._loop.call_soon, self._loop.call_later)
         builder = Builder(Surroundings(base_path=self._options.base_path), state_dir, config.defaults.program)
-        loop = Loop(Ports(clock, journal, table, sink), scheduling, builder, secrets.token_hex(4) + "-")
+        ports, prefix = Ports(clock, journal, table, sink), secrets.token_hex(4) + "-"
+        loop = Loop(ports, scheduling, builder, prefix, most_starting=most_starting(config))
         bulk = Bulk(parse)
         directories = [ManifestDirectory(path, parse, bulk) for path in (*self._options.directories, *config.manifests)]
         self._intake = Intake(
@@ -288,6 +290,12 @@ def access_rules(config: Config) -> AccessRules:
         except KeyError:
             raise UsageError(f"access.groups: group {name!r} does not exist") from None
     return AccessRules(groups=groups)
+
+
+def most_starting(config: Config) -> int:
+    """How many processes may be starting at a time; 0: no bound."""
+    written = config.max_starting
+    return STARTING_PER_CPU * len(os.sched_getaffinity(0)) if written is None else written
 
 
 def raise_limits() -> dict[str, tuple[int, int]]:

@@ -12,6 +12,7 @@ from reconciler.core.buckets import Bucket, Seat, bucket_of, is_outdated, next_r
 from reconciler.core.health import available_at, is_proven
 from reconciler.core.plan import Action, Forget, Kill, Plan, Rest, Start, Stop
 from reconciler.core.restart import fails_until, next_start_at
+from reconciler.core.starting import counts
 from reconciler.model.state import NEVER, Cause, Desired, History, Memory, Observed, Outcome
 
 LEFTOVERS_GRACE_SECONDS = 30.0
@@ -33,8 +34,8 @@ class Pass(NamedTuple):
     settled: bool
 
 
-def reconcile(desired: Desired, observed: Observed, memory: Memory, now: float) -> Pass:
-    """Plan for all replicas of one Program."""
+def reconcile(desired: Desired, observed: Observed, memory: Memory, now: float, allowed: float = NEVER) -> Pass:
+    """Plan for all replicas of one Program. So many starts are `allowed`, of those that count as starting."""
     ordinals = sorted({*observed.processes, *memory.histories, *desired.ordinals()})
     seats = {o: seat_of(desired, o, observed, memory, now) for o in ordinals}
     buckets = {o: bucket_of(seat) for o, seat in seats.items()}
@@ -45,43 +46,70 @@ def reconcile(desired: Desired, observed: Observed, memory: Memory, now: float) 
         or (desired.recreate and any(is_outdated(desired, o, p) for o, p in observed.processes.items()))
     )
     steps = NO_STEPS if settled else rollout.steps(desired, observed, memory, buckets, returning, now)
-    actions, wake_at = _actions((_answer(seats[o], bucket, steps) for o, bucket in buckets.items()), observed)
-    wake_at = min(wake_at, _deadline_ahead(desired, observed, memory, now))
-    return Pass(Plan(tuple(sorted(actions, key=_order)), wake_at), settled)
+    drawing = _Drawing(_deadline_ahead(desired, observed, memory, now), observed.work, allowed)
+    for ordinal, bucket in buckets.items():
+        drawing.add(seats[ordinal], _answer(seats[ordinal], bucket, steps))
+    drawing.actions.sort(key=_order)
+    return Pass(drawing.plan(), settled)
 
 
 def reconcile_only(
-    ordinals: Iterable[int], desired: Desired, observed: Observed, memory: Memory, now: float
+    ordinals: Iterable[int],
+    desired: Desired,
+    observed: Observed,
+    memory: Memory,
+    now: float,
+    allowed: float = NEVER,
 ) -> Plan | None:
     """Plan for some replicas of a Program whose last full pass was settled; None when a full pass is needed after all.
 
     `wake_at` is about these replicas only: the earlier one of it and the last full pass's holds.
     """
-    answers: list[Answer] = []
+    drawing = _Drawing(_deadline_ahead(desired, observed, memory, now), observed.work, allowed)
     for ordinal in ordinals:
         seat = seat_of(desired, ordinal, observed, memory, now)
         bucket = bucket_of(seat)
         if bucket in UNSETTLED or (bucket is Bucket.DUE and _is_returning(seat)):
             return None
-        answers.append(_answer(seat, bucket, NO_STEPS))
-    actions, wake_at = _actions(answers, observed)
-    return Plan(tuple(actions), min(wake_at, _deadline_ahead(desired, observed, memory, now)))
+        drawing.add(seat, _answer(seat, bucket, NO_STEPS))
+    return drawing.plan()
 
 
-def _actions(answers: Iterable[Answer], observed: Observed) -> tuple[list[Action], float]:
-    """All actions, but no more starts than pieces of work wait; and when to look again."""
-    left = NEVER if observed.work is None else observed.work
-    actions: list[Action] = []
-    wake_at = NEVER
-    for action, look_again_at in answers:
+class _Drawing:
+    """A plan that is being drawn up, answer by answer: with no more starts than there is work and room for."""
+
+    __slots__ = ("_allowed", "_work", "actions", "held", "wake_at")
+
+    def __init__(self, wake_at: float, work: int | None, allowed: float) -> None:
+        self.actions: list[Action] = []
+        self.held: list[int] = []
+        self.wake_at = wake_at
+        self._work = NEVER if work is None else work
+        self._allowed = allowed
+
+    def add(self, seat: Seat, answer: Answer) -> None:
+        """Take what is to be done about one replica."""
+        action, look_again_at = answer
         if isinstance(action, Start):
-            if left <= 0:
-                continue  # whoever counts the work will say when there is more
-            left -= 1
+            if self._work <= 0 or (self._allowed != NEVER and self._is_held(seat, action)):
+                return  # whoever counts the work, or the starts, will say when there is more
+            self._work -= 1
         if action is not None:
-            actions.append(action)
-        wake_at = min(wake_at, look_again_at)
-    return actions, wake_at
+            self.actions.append(action)
+        self.wake_at = min(self.wake_at, look_again_at)
+
+    def _is_held(self, seat: Seat, start: Start) -> bool:
+        if not counts(seat.desired, seat.history, start.revision):
+            return False
+        if self._allowed <= 0:
+            self.held.append(seat.ordinal)
+            return True
+        self._allowed -= 1
+        return False
+
+    def plan(self) -> Plan:
+        """What was drawn up."""
+        return Plan(tuple(self.actions), self.wake_at, tuple(self.held))
 
 
 def _deadline_ahead(desired: Desired, observed: Observed, memory: Memory, now: float) -> float:

@@ -17,6 +17,7 @@ EXPLAINED: dict[str, str] = {
     "NotYetSupported": "Fields that are accepted and checked, and have no effect in this release.",
     "RunsAsRoot": "The controller is root and the spec names no user.",
     "CannotStart": "The host lacks something that the spec names.",
+    "WaitingToStart": "Replicas are due and wait: as many processes are starting as `maxStarting` (Config) allows.",
     "LogTrouble": "Output cannot be written to its file; it waits in the pipe.",
     "InternalError": "The controller failed over this Program; what runs is left alone, and it is tried again.",
     "SafeMode": "The controller died three times within a minute: only accepted specs are in force.",
@@ -63,6 +64,10 @@ class Conditions:
             found.append(_true("InternalError", "PassFailed", f"the controller's log has more: {controlled.fault}"))
         if controlled.built.problems:
             found.append(_true("CannotStart", "HostLacksSomething", "; ".join(controlled.built.problems)))
+        if controlled.held:
+            count = len(controlled.held)
+            which = "1 replica waits" if count == 1 else f"{count} replicas wait"
+            found.append(_true("WaitingToStart", "MaxStarting", f"{which} until other processes have started"))
         found += self._log_trouble(controlled)
         if not self._journal.writable:
             found.append(_true("JournalUnwritable", "DiskRefuses", "the journal cannot be written"))

@@ -48,6 +48,7 @@ class Controlled:
     open_streams: dict[int, tuple[Stream, ...]] = field(default_factory=dict)  # ordinal -> its log streams
     streams_from: dict[int, LaunchTemplate | None] = field(default_factory=dict)  # the template they were made from
     dirty_ordinals: set[int] = field(default_factory=set)
+    held: set[int] = field(default_factory=set)  # due, and waiting for others to have started
     dirty: bool = True  # all of it
     settled: bool = False  # what the last full pass said
     wake_at: float = NEVER

@@ -144,6 +144,8 @@ class Engine:
             "spawns": self._loop.actuator.spawns,
             "exits": self._loop.observer.exits,
             "passes": self._loop.passes,
+            "starting": self._loop.starts.starting(self._clock.now()),
+            "maxStarting": self._loop.starts.most,
             **self._conditions.daemon(),
         }
 

@@ -16,13 +16,14 @@ from reconciler.core.memory import Ledger, snapshot
 from reconciler.core.plan import Action, Plan, Start
 from reconciler.core.reconcile import reconcile, reconcile_only
 from reconciler.core.records import encode
+from reconciler.core.starting import Starts, starting_until
 from reconciler.engine.actuate import Actuator
 from reconciler.engine.building import Builder
 from reconciler.engine.controlled import Controlled
 from reconciler.engine.observe import Observer
 from reconciler.engine.publish import Publisher
-from reconciler.model.state import NEVER, RestartPolicy
-from reconciler.ports import Clock, Journal, LogSink, ProcessTable, Scheduling
+from reconciler.model.state import NEVER, NO_HISTORY, RestartPolicy
+from reconciler.ports import Clock, Journal, LogSink, ProcessTable, Scheduling, Timer
 
 ACTIONS_PER_PASS = 20
 PASS_SECONDS = 0.010
@@ -46,7 +47,9 @@ class Ports:
 class Loop:
     """The work queue and the passes over it."""
 
-    def __init__(self, ports: Ports, scheduling: Scheduling, builder: Builder, spawn_prefix: str) -> None:
+    def __init__(
+        self, ports: Ports, scheduling: Scheduling, builder: Builder, spawn_prefix: str, *, most_starting: int = 0
+    ) -> None:
         self._clock, self._journal = ports.clock, ports.journal
         self._scheduling = scheduling
         self.programs: dict[str, Controlled] = {}
@@ -59,6 +62,9 @@ class Loop:
         self._checkpoint_at = 0.0  # not before: a disk that refuses is not asked at every pass
         self.observer = Observer(ports.clock, ports.journal, ports.table, ports.sink, self.mark, scheduling.later)
         self.actuator = Actuator(ports.clock, ports.table, ports.sink, self.observer, builder, spawn_prefix, self.mark)
+        self.starts: Starts[Controlled] = Starts(most_starting)
+        self._turn: Timer | None = None
+        self.observer.ended = self.starts.ended
         self.publisher: Publisher
         self.emptied: Callable[[Controlled], None] = lambda controlled: None
 
@@ -79,6 +85,8 @@ class Loop:
         """Begin to decide."""
         self.held = False
         for controlled in self.programs.values():
+            for ordinal in controlled.ledger.observed.processes:
+                self._count_start(controlled, ordinal)
             self.mark(controlled)
 
     def _schedule(self) -> None:
@@ -115,20 +123,27 @@ class Loop:
                 break
         if self._journal.full and self._clock.now() >= self._checkpoint_at:
             self.checkpoint()
+        self._call_turns()
         self._schedule()
 
     def _look_at(self, controlled: Controlled, budget: int) -> int:
         """Reconcile one Program with at most `budget` actions; how many were carried out."""
         now, ledger = self._clock.now(), controlled.ledger
+        allowed = self.starts.allowed(controlled, now)
         plan: Plan | None = None
         if controlled.settled and not controlled.dirty:
             marked = controlled.dirty_ordinals
             batch = [marked.pop() for _ in range(min(budget, len(marked)))]
-            plan = reconcile_only(batch, controlled.desired, ledger.observed, ledger.memory, now)
+            plan = reconcile_only(batch, controlled.desired, ledger.observed, ledger.memory, now, allowed)
             if plan is not None:
+                controlled.held.difference_update(batch)
                 self._wake(controlled, min(plan.wake_at, controlled.wake_at))
         if plan is None:
-            plan = self._full(controlled, now)
+            controlled.held.clear()
+            plan = self._full(controlled, now, allowed)
+        if self.starts.most:
+            controlled.held.update(plan.held)
+            self.starts.waits(controlled, len(controlled.held))
         todo, rest = plan.actions[:budget], plan.actions[budget:]
         for action in todo:
             self._carry_out(controlled, action)
@@ -142,14 +157,14 @@ class Loop:
             self.emptied(controlled)
         return len(todo)
 
-    def _full(self, controlled: Controlled, now: float) -> Plan:
+    def _full(self, controlled: Controlled, now: float, allowed: float) -> Plan:
         desired, ledger = controlled.desired, controlled.ledger
         controlled.dirty = False
         controlled.dirty_ordinals.clear()
         step = rollout.progress(desired, ledger.observed, ledger.memory, now)
         if step is not None and not controlled.deleted:
             self.observer.record(controlled, step)
-        plan, controlled.settled = reconcile(desired, ledger.observed, ledger.memory, now)
+        plan, controlled.settled = reconcile(desired, ledger.observed, ledger.memory, now, allowed)
         self._wake(controlled, plan.wake_at)
         return plan
 
@@ -160,12 +175,38 @@ class Loop:
             return
         self.publisher.acts(controlled, action)
         self.actuator.carry_out(controlled, action)
+        if isinstance(action, Start):
+            self._count_start(controlled, action.ordinal)
 
     def _fail(self, controlled: Controlled, fault: Exception) -> None:
         controlled.fault = repr(fault)
+        self.starts.waits(controlled, 0)
         self.publisher.changed(controlled)
         log.exception("program/%s: a pass failed; it is tried again in %g s", controlled.name, RETRY_SECONDS)
         self._scheduling.later(RETRY_SECONDS, lambda: self.mark(controlled))
+
+    # --- who may start ------------------------------------------------------------------------------------------------
+
+    def _count_start(self, controlled: Controlled, ordinal: int) -> None:
+        process = controlled.ledger.observed.processes.get(ordinal)
+        if process is not None:
+            history = controlled.ledger.memory.histories.get(ordinal, NO_HISTORY)
+            until = starting_until(controlled.desired, process, history)
+            if self._clock.now() < until < NEVER:
+                self.starts.began(controlled, ordinal, until)
+
+    def _call_turns(self) -> None:
+        """Have those looked at whose turn it is; come back when the next place becomes free."""
+        for controlled in self.starts.turns(self._clock.now()):
+            ordinal = min(controlled.held)
+            controlled.held.discard(ordinal)
+            self.mark(controlled, ordinal)
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+        at = self.starts.next_turn_at()
+        if at != NEVER:
+            self._turn = self._scheduling.later(max(0.0, at - self._clock.now()), self._call_turns)
 
     # --- time ---------------------------------------------------------------------------------------------------------
 
@@ -189,6 +230,7 @@ class Loop:
         """The Program is gone: no timer, no place in the queue."""
         self._wake(controlled, NEVER)
         self._queue.pop(controlled, None)
+        self.starts.waits(controlled, 0)
 
     def checkpoint(self) -> None:
         """Let the journal begin anew with what is known."""

@@ -46,6 +46,7 @@ class Observer:
         self._ended: dict[ProcessId, tuple[Controlled, int]] = {}  # main process gone, the tree is not empty yet
         self.exits = 0
         self.failed: Callable[[Controlled, int], None] = lambda controlled, ordinal: None  # a run did not end well
+        self.ended: Callable[[Controlled, int], None] = lambda controlled, ordinal: None  # a main process did
         table.on_exit(self.exited)
 
     def record(self, controlled: Controlled, record: Record, *, durable: bool = False) -> None:
@@ -85,6 +86,7 @@ class Observer:
         )
         self.record(controlled, record, durable=judged.done)
         self.exits += 1
+        self.ended(controlled, ordinal)
         if judged.outcome in (Outcome.FAILED, Outcome.UNKNOWN):
             self.failed(controlled, ordinal)
         if not empty:

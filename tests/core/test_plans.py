@@ -29,7 +29,7 @@ def world(case: dict[str, Any]) -> tuple[Observed, Memory]:
 def test_the_plan_is_the_written_one(case: dict[str, Any]) -> None:
     wanted = worlds.desired(**case.get("desired", {}))
     observed, memory = world(case)
-    result = reconcile(wanted, observed, memory, float(case["now"]))
+    result = reconcile(wanted, observed, memory, float(case["now"]), float(case.get("allowed", "inf")))
     assert result.plan.render() == case["plan"].strip()
 
 
@@ -37,9 +37,11 @@ def test_the_plan_is_the_written_one(case: dict[str, Any]) -> None:
 def test_a_settled_program_gets_the_same_actions_replica_by_replica(case: dict[str, Any]) -> None:
     wanted, now = worlds.desired(**case.get("desired", {})), float(case["now"])
     observed, memory = world(case)
-    full = reconcile(wanted, observed, memory, now)
+    allowed = float(case.get("allowed", "inf"))
+    full = reconcile(wanted, observed, memory, now, allowed)
     ordinals = sorted({*observed.processes, *memory.histories, *wanted.ordinals()})
-    one_by_one = reconcile_only(ordinals, wanted, observed, memory, now)
+    one_by_one = reconcile_only(ordinals, wanted, observed, memory, now, allowed)
     if full.settled:
         assert one_by_one is not None
+        assert one_by_one.held == full.plan.held
         assert sorted(map(str, one_by_one.actions)) == sorted(map(str, full.plan.actions))

@@ -15,7 +15,7 @@ import yaml
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from reconciler.core import buckets, desired, reconcile, records, restart, rollout
+from reconciler.core import buckets, desired, reconcile, records, restart, rollout, starting
 from reconciler.core.buckets import Bucket, Seat
 from reconciler.core.desired import Phase as Lying
 from reconciler.core.plan import Kill, Plan, Start, Stop
@@ -81,8 +81,8 @@ def deleted_program_forgotten(patch: pytest.MonkeyPatch) -> None:
     """A deleted Program is as wanted as before."""
     original = desired._count
 
-    def planted(spec: Any, overrides: Any, phase: Lying) -> Any:
-        return original(spec, overrides, phase._replace(deleted=False))
+    def planted(spec: Any, overrides: Any, phase: Lying, *more: Any) -> Any:
+        return original(spec, overrides, phase._replace(deleted=False), *more)
 
     everywhere(patch, original, planted)
 
@@ -176,6 +176,16 @@ def timers_that_a_program_outlives(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Loop, "mark", planted)
 
 
+def a_turn_is_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """Who waits for others to have started is not called when they have."""
+    patch.setattr(Loop, "_call_turns", lambda self: None)
+
+
+def as_many_as_like_are_starting(patch: pytest.MonkeyPatch) -> None:
+    """The places that are taken are not counted."""
+    patch.setattr(starting.Starts, "began", lambda self, program, ordinal, until: None)
+
+
 def without(patch: pytest.MonkeyPatch, kind: type[Any]) -> None:
     """No plan has such an action."""
     original = reconcile._answer_running
@@ -212,6 +222,8 @@ DEFECTS: dict[Plant, tuple[str, ...]] = {
     done_work_is_done_again: ("done work is done again",),
     exits_are_failures_of_nobody: (NO_FOLD, EARLY),
     timers_that_a_program_outlives: ("web", "mail"),  # a KeyError
+    a_turn_is_forgotten: ("waits to be started",),
+    as_many_as_like_are_starting: ("is started while",),
 }
 """Each defect, and all that the witness may say of it: which of these comes first is up to the histories drawn.
 
@@ -268,4 +280,6 @@ def planned(case: dict[str, Any]) -> str:
     """The plan of such a case as the code has it now."""
     wanted = worlds.desired(**case.get("desired", {}))
     observed, remembered = worlds.world(case.get("replicas", {}), **{"complete": True, **case.get("memory", {})})
-    return reconcile.reconcile(wanted, observed, remembered, float(case["now"])).plan.render()
+    return reconcile.reconcile(
+        wanted, observed, remembered, float(case["now"]), float(case.get("allowed", "inf"))
+    ).plan.render()

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from support.sim_world import World
 
 LEFTOVERS_SECONDS = 30.0  # what a tree without its main process gets where the grace period is `infinity`
+LONGEST_START_SECONDS = 10.0
 A_MOMENT = 1e-6
 
 
@@ -44,6 +45,7 @@ class Checks:
     drains: dict[ProcessId, Drain] = field(default_factory=dict)
     seats: dict[ProcessId, Seat] = field(default_factory=dict)
     disturbed: dict[str, bool] = field(default_factory=dict)  # more than a rollout happened to it
+    untried: dict[ProcessId, float] = field(default_factory=dict)  # started and not yet proven, and when it was
 
     # --- who is who ---------------------------------------------------------------------------------------------------
 
@@ -202,11 +204,31 @@ class Checks:
             due = book.exited_at + least_backoff(spec, book.failures)
             assert now >= due - A_MOMENT, f"{seat}: {due - now:.3f} s too early after {book.failures} failures in a row"
         assert not (same and book.finished and spec.restart_policy != "Always"), f"{seat}: done work is done again"
+        self._not_too_many_start(seat, intent.revision)
         book.started_at, book.finished = now, False
+
+    def _not_too_many_start(self, seat: Seat, revision: str) -> None:
+        """Beside those that count as starting now there is room for one more, unless it does not count itself."""
+        most, now = self.world.most_starting, self.world.clock.now()
+        starting = []
+        for process in self.world.table.alive():
+            since, spec = self.untried.get(process.id, -NEVER), self._spec(self.seats[process.id].program)
+            if spec is not None and now < since + min(spec.min_ready_seconds, LONGEST_START_SECONDS) - A_MOMENT:
+                starting.append(self.seats[process.id])
+        full = bool(most) and len(starting) >= most
+        assert not full or self._is_proven(seat, revision), f"{seat} is started while {starting} are starting"
+
+    def _is_proven(self, seat: Seat, revision: str) -> bool:
+        spec, book = self._spec(seat.program), self.books.get(seat, Book())
+        assert spec is not None
+        proven = book.succeeded and book.revision == revision and spec.restart_policy == "Always"
+        return proven or spec.min_ready_seconds == 0
 
     def spawned(self, process: ProcessId, launch: Launch, spawn_id: str) -> None:
         """A process was started."""
         self.seats[process] = seat_of(launch)
+        if not self._is_proven(seat_of(launch), launch.env["RECONCILER_REVISION"]):
+            self.untried[process] = self.world.clock.now()
 
     def signalling(self, process: ProcessId, number: int) -> None:
         """A stop signal is about to be sent."""
@@ -242,7 +264,8 @@ class Checks:
         self._everything_that_runs_is_known(programs)
         for controlled in programs.values():
             self._what_is_not_wanted_is_ending(controlled)
-            a_pass_can_be_repeated(controlled, self.world.clock.now(), done=self.world.journal.writable)
+            done, bounded = self.world.journal.writable, self.world.most_starting > 0
+            a_pass_can_be_repeated(controlled, self.world.clock.now(), done=done, bounded=bounded)
             self._a_rollout_keeps_its_bound(controlled)
 
     def _memory_is_what_the_journal_says(self, programs: Mapping[str, Controlled]) -> None:

@@ -60,8 +60,9 @@ class Histories(RuleBasedStateMachine):
 
     # --- operators ----------------------------------------------------------------------------------------------------
 
-    @initialize(name=NAMES, spec=SPECS)
-    def begin(self, name: str, spec: dict[str, Any]) -> None:
+    @initialize(name=NAMES, spec=SPECS, most_starting=st.sampled_from([0, 1, 3]))
+    def begin(self, name: str, spec: dict[str, Any], most_starting: int) -> None:
+        self.world = World(most_starting)
         self.world.apply(name, **spec)
 
     @rule(name=NAMES, spec=SPECS)

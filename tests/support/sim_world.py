@@ -69,7 +69,8 @@ class Controller:
         scheduling = Scheduling(self.schedule.soon, self.schedule.later)
         polling = Scheduling(self.schedule.soon, self.schedule.poll_later)
         builder = Builder(world.surroundings, "/state", {})
-        self.loop = Loop(Ports(clock, self.journal, table, sink), scheduling, builder, f"c{number}-")
+        ports, most = Ports(clock, self.journal, table, sink), world.most_starting
+        self.loop = Loop(ports, scheduling, builder, f"c{number}-", most_starting=most)
         self.loop._fail = _fail  # type: ignore[method-assign]
         conditions = Conditions(
             Sources(), self.journal, lambda _: None, running_as_root=False, safe_mode=False, daemon=dict
@@ -102,7 +103,8 @@ def _fail(controlled: Controlled, fault: Exception) -> None:
 class World:
     """One machine. Everything a history can do to it is a method; `run` lets the engine answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_starting: int = 0) -> None:
+        self.most_starting = most_starting
         self.clock = FakeClock()
         self.fate = Fate()
         self.table = FakeProcessTable(self.clock, self._behave)
