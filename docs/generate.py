@@ -72,6 +72,19 @@ def manifest_page() -> str:
         " others take effect on running processes without a restart. A field marked *not yet* is accepted and checked"
         " but has no effect in this release; the condition `NotYetSupported` names it.\n",
         _table("program", rows(ProgramSpec, skip=Probe), _program_remark),
+        "## Names in texts\n",
+        "`$(NAME)` is put in when a process is started, in `command`, values of `env`, `workingDir`, `logs.path`,"
+        " `logs.stderr` and `processName`. A name is a variable of the process's environment, `$(PROGRAM)`,"
+        " `$(REPLICA)`, `$(REPLICA+3000)`, `$(REPLICA:02d)` or `$(REPLICAS)`; a text that uses the last one rolls when"
+        " the count changes. `$$` is a dollar. A name that nobody knows stays as it is written, with a warning.\n",
+        "## Warnings\n",
+        "What is valid and hardly meant is told as a warning with file, line and column by `validate`, `diff`, `apply`"
+        " and in the log, as far as the manifest alone tells: a name that nobody knows, a value from a file in the"
+        " command line (every user of the host can read it in `ps`), a log path that does not come out absolute, a"
+        " shell that stays between the stop signal and the program, a queue worker whose jobs may take longer than the"
+        " grace period, a field without effect. What comes from `envFrom` is not known before the host is asked; the"
+        " condition `Doubtful` (`describe`, `status`) tells what holds in the end. A controller that is root warns of"
+        " each Program without `user`.\n",
         "## Probes\n",
         "`startupProbe`, `readinessProbe` and `livenessProbe` have the same fields.\n",
         _table("probe", rows(Probe)),

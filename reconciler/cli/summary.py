@@ -12,7 +12,7 @@ from reconciler.cli.text import age, age_of, duration, exit_text, moment, plain
 Json = dict[str, Any]
 
 GOOD_WHEN_TRUE = frozenset({"Available", "Progressing", "DependenciesReady", "Ready"})
-REMARKS = frozenset({"Overridden", "RunsAsRoot", "NotYetSupported", "RolledBack"})
+REMARKS = frozenset({"Overridden", "RunsAsRoot", "NotYetSupported", "Doubtful", "RolledBack"})
 """Abnormal and wished, or not the Program's fault: told, but no reason for an exit code."""
 
 PROGRAM_HEADER = ("NAME", "READY", "UP-TO-DATE", "AVAILABLE", "RESTARTS", "AGE", "STATE")

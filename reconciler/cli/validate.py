@@ -79,7 +79,7 @@ def decoded(sources: Sequence[Source]) -> Decoded:
         file = "<stdin>" if source.file == STDIN else source.file
         reading = parse(source.content, file, source.base_dir)
         manifests += [(file, manifest) for manifest in reading.manifests]
-        problems += [problem.as_dict() for problem in reading.problems]
+        problems += [problem.as_dict() for problem in (*reading.problems, *reading.advice)]
     problems += _doubles(manifests)
     is_warning = [problem.get("severity") == "warning" for problem in problems]
     return Decoded(

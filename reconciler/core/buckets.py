@@ -81,11 +81,9 @@ def is_outdated(desired: Desired, ordinal: int, process: Process) -> bool:
 
 
 def _waits(seat: Seat) -> bool:
+    # An old revision is never one that is in back-off, so one moment holds for all that may be started here.
     revision = next_revision(seat.desired, seat.history)
-    return seat.now < min(
-        next_start_at(seat.desired, seat.ordinal, seat.history, revision),
-        next_start_at(seat.desired, seat.ordinal, seat.history, seat.desired.revision),
-    )
+    return seat.now < next_start_at(seat.desired, seat.ordinal, seat.history, revision)
 
 
 def next_revision(desired: Desired, history: History) -> str:
@@ -100,9 +98,7 @@ def next_revision(desired: Desired, history: History) -> str:
         return desired.revision
     if history.done_outcome is not None and desired.restart_policy is not RestartPolicy.ALWAYS:
         return desired.revision  # its work at the old one is done, and is not done twice
-    sound = last.outcome in (Outcome.SUCCEEDED, Outcome.UNKNOWN) or (
-        last.outcome is Outcome.FAILED and history.failures <= 1
-    )
+    sound = history.failures <= 1 and last.outcome in (Outcome.SUCCEEDED, Outcome.UNKNOWN, Outcome.FAILED)
     return last.revision if sound else desired.revision
 
 

@@ -19,7 +19,7 @@ owned name with the same spec is `unchanged`, with another spec in Conflict.
 import posixpath
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 from reconciler.model.identity import Key
 from reconciler.model.objects import APPLYSET, DIRECTORY, Accepted, Declaration, Scan
@@ -296,11 +296,6 @@ def _suspect(home: str, source: Scan, suspected: list[Accepted]) -> SourceSuspec
     return SourceSuspect(home, message, tuple(recorded.key for recorded in suspected))
 
 
-def is_standing(change: Change) -> bool:
-    """Whether a change is a finding that is said again on every pass, as long as it is so."""
-    return isinstance(change, Conflict | Invalid | SourceSuspect)
-
-
 def render(changes: Iterable[Change]) -> str:
     """One line per change, for logs and the tests."""
     lines = []
@@ -316,4 +311,6 @@ def render(changes: Iterable[Change]) -> str:
                 lines.append(f"invalid {key}: {file}")
             case SourceSuspect(home, _, keys):
                 lines.append(f"suspect {home}: {' '.join(map(str, keys))}")
+            case _:
+                assert_never(change)
     return "\n".join(lines)

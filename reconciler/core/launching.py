@@ -65,6 +65,16 @@ class Facts:
     fingerprint: tuple[object, ...] = ()  # of the files and links as they were when they were read
 
 
+class Doubt(NamedTuple):
+    """Something valid that is hardly meant: which field, and what it comes to."""
+
+    field: str  # below `spec`
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}"
+
+
 class LogTarget(NamedTuple):
     """Where one stream of one ordinal goes; the fields are those of ports.Stream, which stands above this room."""
 
@@ -96,7 +106,7 @@ class LaunchTemplate:
     secret_command: bool
     run_once: bool
     count_matters: bool  # `$(REPLICAS)` is in it: a Launch holds for one count only
-    warnings: tuple[str, ...]
+    warnings: tuple[Doubt, ...]
     remembered: dict[int, Launch] = field(default_factory=dict)
     remembered_count: int = -1
 
@@ -147,17 +157,19 @@ def template(spec: ProgramSpec, facts: Facts, *, name: str, uid: str, revision: 
     if not facts.startable:
         # Without this, a user that cannot be found would mean: run it as the controller's user, root.
         raise ValueError(f"{name} cannot be started: {'; '.join(facts.problems)}")
-    warnings: list[str] = []
+    warnings: list[Doubt] = []
 
     def warn(at: str, what: str) -> None:
-        warnings.append(f"{at}: {what}")
+        warnings.append(Doubt(at, what))
 
     scope, variables = _environment(spec, facts, name, revision, state_dir, warn)
     environment = {variable: scope.value(variable) or "" for variable in variables}
     argv, secret_command = _command(spec, scope)
     if secret_command:
-        warnings.append("command: holds a value from a file, and every user of this host can see it in `ps`")
-    directory = scope.expand("workingDir", spec.working_dir)[0] if facts.directory is None else facts.directory
+        warn("command", "holds a value from a file, and every user of this host can see it in `ps`")
+    directory = scope.expand("workingDir", spec.working_dir)[0]
+    if facts.directory is not None:
+        directory = facts.directory
     out, err = _outputs(spec, scope, state_dir, warn)
     return LaunchTemplate(
         uid=uid,

@@ -6,7 +6,7 @@ input file that lies in a watched directory is not applied to a set: it means "r
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -52,6 +52,11 @@ class Request:
     def declared(self) -> dict[Key, Declaration]:
         """What goes to the set, by key."""
         return _by_key(self.readings)
+
+    def declarations(self) -> Iterator[tuple[str, Declaration]]:
+        """All that it declares, each with its file."""
+        for files in (self.readings, *self.watched.values()):
+            yield from ((file, each) for file, reading in files.items() for each in reading.manifests)
 
     def takers(self) -> dict[Key, str]:
         """Which names are taken over, and by which home."""
@@ -107,8 +112,7 @@ async def read_request(
     readings = await parse_many(sources)
     files: dict[str, FileReading] = {}
     for (_, file, _), reading in zip(sources, readings, strict=True):
-        before = files.get(file, FileReading())
-        files[file] = FileReading(before.manifests + reading.manifests, before.problems + reading.problems)
+        files[file] = files.get(file, FileReading()).and_then(reading)
     return await asyncio.to_thread(_sorted, body, files, homes, kinds)
 
 
@@ -346,7 +350,7 @@ def judged(
                 {"kind": before.kind, "name": before.name, "verb": "pruned", "generation": before.generation}
             )
     readings = [*request.readings.values(), *(r for files in request.watched.values() for r in files.values())]
-    warnings = tuple(problem for reading in readings for problem in reading.problems)
+    warnings = tuple(problem for reading in readings for problem in (*reading.problems, *reading.advice))
     return Prepared(request, tuple(results), tuple(concerned), warnings, _hints(request, accepted, changes), change)
 
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from reconciler.core import launching
 from reconciler.core.launching import Facts
 from reconciler.engine.controlled import Built, Controlled
+from reconciler.model.advice import doubtful
 from reconciler.model.launch import Launch
 from reconciler.model.manifest import merged, program_from_canonical
 from reconciler.model.objects import Accepted
@@ -57,7 +58,8 @@ class Builder:
             template = launching.template(
                 spec, facts, name=accepted.name, uid=accepted.uid, revision=revision, state_dir=self._state_dir
             )
-        return Built(spec, revision, template, facts.problems, dict(facts.digests), facts.fingerprint)
+        doubts = (*map(str, template.warnings if template else ()), *doubtful(spec))
+        return Built(spec, revision, template, facts.problems, dict(facts.digests), facts.fingerprint, doubts)
 
     def fingerprint(self, name: str) -> tuple[Any, ...]:
         """What `built.fingerprint` would be now."""

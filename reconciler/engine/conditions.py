@@ -1,10 +1,15 @@
 """What is to be said about a Program beside its replicas: sources, wishes, logs, host, fields not yet in force."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from reconciler.core.homes import Accept
+from reconciler.engine.applying import Prepared
 from reconciler.engine.controlled import Controlled
+from reconciler.model.advice import root_warning
+from reconciler.model.identity import Key
 from reconciler.model.objects import Accepted
+from reconciler.model.problems import Problem
 from reconciler.model.state import Condition, ConditionStatus
 from reconciler.model.support import not_yet_supported
 from reconciler.ports import Journal
@@ -15,6 +20,7 @@ EXPLAINED: dict[str, str] = {
     "SourceSuspect": "The source lost its manifests; nothing is stopped until it is back or the loss is confirmed.",
     "Overridden": "An operator's wish is in force instead of a part of the spec.",
     "NotYetSupported": "Fields that are accepted and checked, and have no effect in this release.",
+    "Doubtful": "Valid, and hardly meant: an unknown `$(NAME)`, a secret in the command line, a shell in between.",
     "RunsAsRoot": "The controller is root and the spec names no user.",
     "CannotStart": "The host lacks something that the spec names.",
     "WaitingToStart": "Replicas are due and wait: as many processes are starting as `maxStarting` (Config) allows.",
@@ -58,6 +64,8 @@ class Conditions:
         fields = not_yet_supported(controlled.built.spec)
         if fields:
             found.append(_true("NotYetSupported", "FieldsIgnored", f"no effect yet: {', '.join(fields)}"))
+        if controlled.built.doubts:
+            found.append(_true("Doubtful", "HardlyMeant", "; ".join(controlled.built.doubts)))
         if self._running_as_root and controlled.built.spec.user is None:
             found.append(_true("RunsAsRoot", "NoUserWritten", "spec.user is not set, processes run as root"))
         if controlled.fault:
@@ -83,6 +91,18 @@ class Conditions:
             if (message := self._trouble(stream.id))
         )
         return [_true("LogTrouble", "CannotWrite", "; ".join(messages))] if messages else []
+
+    def warnings(self, prepared: Prepared, effective: Callable[[Mapping[str, Any]], dict[str, Any]]) -> list[Problem]:
+        """What is doubtful in an input because it is this controller that would run it."""
+        changed = {change.after.key for change in prepared.changes if isinstance(change, Accept)}
+        return [
+            root_warning(file, declared.line)
+            for file, declared in prepared.request.declarations()
+            if self._running_as_root
+            and declared.kind == "Program"
+            and Key(declared.kind, declared.name) in changed
+            and "user" not in effective(declared.canonical)
+        ]
 
     def daemon(self) -> dict[str, Any]:
         """The controller's own health."""

@@ -30,6 +30,7 @@ class Built:
     problems: tuple[str, ...]
     digests: dict[str, str]
     fingerprint: tuple[Any, ...]
+    doubts: tuple[str, ...] = ()  # what is valid and hardly meant
 
 
 @dataclass(slots=True, eq=False)

@@ -98,7 +98,7 @@ class Engine:
 
     def effective_spec(self, name: str) -> dict[str, Any]:
         """The spec over the defaults of the configuration."""
-        return self._programs.effective_spec(self._controlled(name))
+        return self._programs.effective(self._controlled(name).accepted.canonical)
 
     def processes(self) -> list[dict[str, Any]]:
         """One row per replica of all Programs."""
@@ -174,6 +174,8 @@ class Engine:
     def _answer(self, prepared: Prepared) -> dict[str, Any]:
         foretold = {c.after.key if isinstance(c, Accept) else c.before.key: self._foretell(c) for c in prepared.changes}
         answer = prepared.as_answer()
+        more = self._conditions.warnings(prepared, self._programs.effective)
+        answer["warnings"] += [warning.as_dict() for warning in more]
         for result in answer["results"]:
             effect = foretold.get(Key(result["kind"], result["name"]), NO_EFFECT)
             controlled = self._programs.by_name.get(result["name"])

@@ -80,4 +80,4 @@ def _without_strangers(path: str, reading: FileReading, kinds: Collection[str]) 
         for d in reading.manifests
         if d.kind not in kinds
     )
-    return FileReading(kept, (*reading.problems, *told))
+    return FileReading(kept, (*reading.problems, *told), reading.advice)

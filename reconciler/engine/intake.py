@@ -153,7 +153,8 @@ class Intake:
     ) -> None:
         arguments = (self.objects, list(self._scans.values()), self._set_scans(), confirmed, preferred)
         await self._carry_out(await self._off_loop(settle, *arguments))
-        self._news.tell(self.problems(), self._standing)
+        advice = (said for scan in self._scans.values() for reading in scan.files.values() for said in reading.advice)
+        self._news.tell([*self.problems(), *advice], self._standing)
 
     async def _off_loop(self, decide: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
         """Decide in a thread when there is much to look at. What it looks at is replaced, never changed in place."""

@@ -308,9 +308,9 @@ class Programs:
         edit = self.edit(before, after, controlled.built.digests, built.digests)
         return effect_of(old, new, observed, edit)
 
-    def effective_spec(self, controlled: Controlled) -> dict[str, Any]:
+    def effective(self, canonical: Mapping[str, Any]) -> dict[str, Any]:
         """The spec as written, over the defaults of the configuration."""
-        return self._builder.effective(controlled.accepted.canonical)
+        return self._builder.effective(canonical)
 
     def log_files(self, controlled: Controlled) -> list[dict[str, Any]]:
         """Where the output of each replica goes."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from reconciler.model.manifest import Manifest
+from reconciler.model.placing import place_of
 from reconciler.model.problems import Problem
 from reconciler.model.program import ProgramSpec
 from reconciler.model.quantities import seconds
@@ -28,17 +29,31 @@ class _Advice(NamedTuple):
     hint: str = ""
 
 
-def advice(manifest: Manifest, *, running_as_root: bool, spec: ProgramSpec | None = None) -> list[Problem]:
-    """Warnings about one manifest. `spec`: the one in force, when Config's defaults add to what was written."""
-    spec = spec or (manifest.spec if isinstance(manifest.spec, ProgramSpec) else None)
-    if spec is None:
+def advice(manifest: Manifest) -> list[Problem]:
+    """Warnings about one manifest."""
+    spec = manifest.spec
+    if not isinstance(spec, ProgramSpec):
         return []
     found = [*_without_effect(spec), *_shell(spec), *_queue_time(spec), *_once(spec)]
-    if running_as_root:
-        found += _root(spec)
-    return [
-        Problem(manifest.file, manifest.line, 1, f"spec.{row.field}", row.message, row.hint, "warning") for row in found
-    ]
+    return [warning(manifest, *row) for row in found]
+
+
+def doubtful(spec: ProgramSpec) -> list[str]:
+    """The same in one line each, as far as no condition of its own tells of it."""
+    found = [*_shell(spec), *_queue_time(spec), *_once(spec)]
+    return [f"{row.field}: {row.message}{f' ({row.hint})' if row.hint else ''}" for row in found]
+
+
+def root_warning(file: str, line: int) -> Problem:
+    """For who knows that it would be run as root, and whether the defaults name a user."""
+    return Problem(file, line, 1, f"spec.{_ROOT.field}", _ROOT.message, _ROOT.hint, "warning")
+
+
+def warning(manifest: Manifest, field: str, message: str, hint: str = "") -> Problem:
+    """A warning about a field below `spec`, with its place."""
+    place = place_of(manifest.written, field) if manifest.written else None
+    line, column = (place.line, place.column) if place else (manifest.line, 1)
+    return Problem(manifest.file, line, column, f"spec.{field}", message, hint, "warning")
 
 
 def _without_effect(spec: ProgramSpec) -> Iterator[_Advice]:
@@ -63,11 +78,7 @@ def _shell(spec: ProgramSpec) -> Iterator[_Advice]:
             return
 
 
-def _root(spec: ProgramSpec) -> Iterator[_Advice]:
-    if spec.user is None:
-        yield _Advice(
-            "user", "is not written, so this runs as root", "name the user it shall run as, even if it is root"
-        )
+_ROOT = _Advice("user", "is not written, so this runs as root", "name the user it shall run as, even if it is root")
 
 
 def _once(spec: ProgramSpec) -> Iterator[_Advice]:

@@ -89,9 +89,9 @@ def _read_document(document: Document, context: Context) -> Manifest | None:
     spec = judged(KINDS[kind], canonical, root.get("spec") or root, (start, "spec"), context)
     if spec is None or context.failed or document.broken:
         return None
-    return Manifest(
-        kind, metadata.name, metadata.labels, metadata.annotations, spec, canonical, context.file, root.line
-    )
+    labels, annotations = metadata.labels, metadata.annotations
+    written = root.get("spec")
+    return Manifest(kind, metadata.name, labels, annotations, spec, canonical, context.file, root.line, written)
 
 
 def _is_ours(root: node.Mapping, start: Trail, context: Context) -> bool:

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from reconciler.model.binding import QueueBindingSpec
 from reconciler.model.fields import Account, EndlessDuration, Filled, Kept, Path, Spec, Whole
+from reconciler.model.node import Node
 from reconciler.model.program import ProgramFields, ProgramSpec
 from reconciler.model.state import NEVER
 
@@ -65,6 +66,7 @@ class Manifest:
     canonical: dict[str, Any]
     file: str
     line: int
+    written: Node | None = None  # the spec as it stands in the file; None: there is none
 
 
 def program_from_canonical(canonical: Mapping[str, Any]) -> ProgramSpec:

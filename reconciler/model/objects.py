@@ -33,11 +33,16 @@ class FileReading(NamedTuple):
 
     manifests: tuple[Declaration, ...] = ()
     problems: tuple[Problem, ...] = ()
+    advice: tuple[Problem, ...] = ()  # warnings about what is valid and hardly meant; conditions tell of it, too
 
     @property
     def broken(self) -> bool:
         """Whether something in it could not be read: what is missing from `manifests` may still be meant."""
         return any(problem.severity == "error" for problem in self.problems)
+
+    def and_then(self, more: "FileReading") -> "FileReading":
+        """Both, as if they stood in one file."""
+        return FileReading(self.manifests + more.manifests, self.problems + more.problems, self.advice + more.advice)
 
 
 Parse = Callable[[bytes, str, str | None], FileReading]

@@ -11,12 +11,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.adapters.documents import MOST_BYTES, read_documents, read_manifest_file
+from reconciler.adapters.documents import MOST_BYTES, parse, read_documents, read_manifest_file
 from reconciler.adapters.documents import yamltree as documents
 from reconciler.model.manifest import KINDS
 from reconciler.model.node import Mapping, Node, Scalar, Sequence
 from reconciler.model.problems import Problem
-from support.reading import manifest, read
+from support.reading import manifest, program_text, read
 
 LOADERS = [yaml.CSafeLoader, yaml.SafeLoader]
 
@@ -388,3 +388,24 @@ def test_a_file_is_read_the_same_whichever_parser_there_is(monkeypatch):
         monkeypatch.setattr(documents, "_Loader", parser)
         readings.append(manifest("env: {A: 'x', B: \"y\\n\"}\nreplicas: 3\nlogs: {maxSize: 1Mi}"))
     assert readings[0] == readings[1]
+
+
+def test_what_is_valid_and_hardly_meant_is_told_with_its_place_and_apart_from_what_is_wrong():
+    text = program_text("""
+        command: [sh, -c, run]
+        replicas: 2
+        env:
+        - {name: A, value: $(NOPE)}
+        logs: {format: json, path: x.log}
+    """)
+    reading = parse(text.encode(), "/etc/m/web.yaml", "/etc/m")
+    assert not reading.problems
+    assert [str(warning).partition(" is not")[0] for warning in reading.advice] == [
+        "/etc/m/web.yaml:5:12: spec.command: runs a shell that stays in between: the stop signal reaches the shell,"
+        " not the program (begin the last command of the script with exec, or use stopScope: group)",
+        "/etc/m/web.yaml:8:5: spec.env.A: $(NOPE)",
+        "/etc/m/web.yaml:9:18: spec.logs.format: has no effect in this release: lines are written as they come",
+        "/etc/m/web.yaml:9:30: spec.logs.path: has no effect in this release: output cannot go to the controller's own,"
+        " or several replicas to one file without $(REPLICA)",
+    ]
+    assert all(warning.severity == "warning" for warning in reading.advice)

@@ -232,7 +232,9 @@ def test_dollars_of_the_state_directory_are_its_own() -> None:
 def test_a_log_path_that_is_not_absolute_after_all_gives_way_to_the_usual_one() -> None:
     program = made(logs={"path": "$(REPLICA)/x.log", "stderr": "$(NOPE)/x.log"})
     assert [target.path for target in streams(program, 0, 1)] == ["/state/logs/web/0.log", "/state/logs/web/0.err.log"]
-    assert "logs.path: $(REPLICA)/x.log does not expand to an absolute path; the usual one is used" in program.warnings
+    assert "logs.path: $(REPLICA)/x.log does not expand to an absolute path; the usual one is used" in map(
+        str, program.warnings
+    )
 
 
 # ---- names, count, memory, warnings --------------------------------------------------------------------------------
@@ -279,10 +281,11 @@ def test_whether_a_change_of_the_count_rolls(fields: dict[str, Any], answer: boo
 
 def test_warnings_name_the_field_and_come_once() -> None:
     program = made(command=["x", "$(NOPE)", "$(NOPE)$(NOPE)"], env={"A": "$(NOPE)", "B": "$(A)"}, workingDir="/$(NOPE)")
-    assert [warning.partition(" is not")[0] for warning in program.warnings] == [
+    assert [str(warning).partition(" is not")[0] for warning in program.warnings] == [
         "env.A: $(NOPE)",
         "command[1]: $(NOPE)",
         "command[2]: $(NOPE)",
+        "workingDir: $(NOPE)",
     ]
 
 
@@ -292,7 +295,8 @@ def test_a_secret_on_a_command_line_is_warned_of_and_not_printed() -> None:
     started = launch(program, 0, 1)
     assert started.argv == ("x", "--url=db://hunter2")
     assert isinstance(started.argv, SecretArguments)
-    assert program.warnings == ("command: holds a value from a file, and every user of this host can see it in `ps`",)
+    (warning,) = program.warnings
+    assert str(warning) == "command: holds a value from a file, and every user of this host can see it in `ps`"
     for shown in (repr(started), str(started), repr(program), repr(facts), f"{facts.outer}"):
         assert "hunter2" not in shown
 

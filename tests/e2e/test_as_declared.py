@@ -67,6 +67,43 @@ class TestTheProcess:
         assert "maxLifetime" in message
         assert message in daemon.cli("status", code=None).out
 
+    def test_what_is_valid_and_hardly_meant_is_told_by_each_verb_that_reads_it_and_kept_in_view(
+        self, daemon: Daemon
+    ) -> None:
+        (daemon.folder / "key").write_text("hunter2")
+        env = {"KEY": {"fromFile": str(daemon.folder / "key")}}
+        words = ("/bin/sh", "-c", "sleep 1000", "--port=$(PROT)", "--key=$(KEY)")
+        text = daemon.manifest("web", *words, env=env, termination_grace_period="1s")
+        file = daemon.folder / "elsewhere.yaml"
+        file.write_text(text)
+        line = next(number for number, line in enumerate(text.splitlines(), 1) if "PROT" in line)
+        told = (
+            f"{file}:{line}:",
+            "spec.command[3]: $(PROT) is not a variable of the process's environment",
+            "spec.command: holds a value from a file",
+            "spec.command: runs a shell that stays in between",
+        )
+        daemon.start()
+        for verb, code in (("validate", 0), ("diff", 1), ("apply", 0)):
+            said = daemon.cli(verb, "-f", file, code=code).err
+            assert all(each in said for each in told), f"{verb}: {said}"
+            assert "hunter2" not in said
+        eventually(lambda: daemon.holds("web", "Doubtful"))
+        for verb in ("describe", "status"):
+            shown = daemon.cli(verb, "web", code=None).out
+            assert "Doubtful" in shown
+            assert "$(PROT) is not a variable" in " ".join(shown.split())
+
+    @pytest.mark.skipif(not ROOT, reason="only root runs things as root")
+    def test_who_would_run_it_as_root_says_so_before(self, daemon: Daemon) -> None:
+        file = daemon.folder / "elsewhere.yaml"
+        file.write_text(daemon.manifest("web", *daemon.worker("steady")))
+        daemon.start()
+        said = f"{file}:1:1: warning: spec.user: is not written, so this runs as root"
+        assert said in daemon.cli("diff", "-f", file, code=1).err
+        assert said in daemon.cli("apply", "-f", file).err
+        assert "runs as root" not in daemon.cli("apply", "-f", file).err, "nothing changed"
+
 
 class TestItsOutput:
     def test_goes_where_it_is_told_and_stderr_apart(self, daemon: Daemon) -> None:

@@ -2,15 +2,14 @@
 
 import pytest
 
-from reconciler.model.advice import advice
-from reconciler.model.manifest import effective
+from reconciler.model.advice import advice, doubtful, root_warning
 from reconciler.model.support import NOT_YET, not_yet_supported
 from support.reading import manifest, program, read
 
 
-def advised(spec: str, *, running_as_root: bool = False) -> list[str]:
+def advised(spec: str) -> list[str]:
     """The warnings, as `field: message`, without the hints."""
-    found = advice(manifest(spec), running_as_root=running_as_root)
+    found = advice(manifest(spec))
     assert all(problem.severity == "warning" and problem.file == "F" for problem in found)
     return [f"{problem.field}: {problem.message}" for problem in found]
 
@@ -84,20 +83,30 @@ def test_one_job_at_a_time_without_run_once_is_told():
     assert advised(f"{written}\nrunOnce: true") == []
 
 
-def test_an_application_that_would_run_as_root_is_told():
-    assert advised("", running_as_root=True) == ["spec.user: is not written, so this runs as root"]
-    assert advised("user: root", running_as_root=True) == []
-    assert advised("") == []
+def test_a_warning_stands_where_its_field_does():
+    (found,) = advice(manifest("replicas: 2\nlogs:\n  format: json"))
+    assert str(found).startswith("F:8:13: spec.logs.format: has no effect"), "the lines below spec begin at 5"
 
 
-def test_a_user_from_the_defaults_counts():
-    found = manifest("")
-    assert advice(found, running_as_root=True, spec=effective(found.canonical, {"user": "x"})) == []
+def test_a_warning_about_what_is_not_written_stands_at_the_spec():
+    (found,) = advice(manifest("command: php artisan queue:work --once\nterminationGracePeriod: 65s"))
+    assert (found.line, found.column, found.field) == (5, 3, "spec.runOnce")
+
+
+def test_the_same_is_said_in_one_line_each_where_there_is_no_file():
+    written = "command: [sh, -c, 'queue:work x']\nreadinessProbe: {notify: {}}"
+    (found,) = doubtful(program(written))
+    assert found.startswith("command: runs a shell that stays in between"), "fields without effect are told elsewhere"
+    assert found.endswith("(begin the last command of the script with exec, or use stopScope: group)")
+
+
+def test_who_knows_that_it_would_run_as_root_says_so():
+    assert str(root_warning("/a.yaml", 4)).startswith("/a.yaml:4:1: spec.user: is not written, so this runs as root")
 
 
 def test_a_config_needs_no_advice():
     (found,) = read("{apiVersion: reconciler/v1, kind: Config, metadata: {name: a}, spec: {}}").manifests
-    assert advice(found, running_as_root=True) == []
+    assert advice(found) == []
 
 
 USED = {

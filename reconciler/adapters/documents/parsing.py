@@ -10,11 +10,17 @@ import os
 import pickle
 import resource
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 from reconciler.adapters.documents.yamltree import read_documents
+from reconciler.core.doubts import doubts
+from reconciler.model.advice import advice, warning
 from reconciler.model.decode import decode
+from reconciler.model.manifest import Manifest
 from reconciler.model.objects import Declaration, FileReading
+from reconciler.model.problems import Problem
+from reconciler.model.program import ProgramSpec
 
 LENGTH = struct.Struct("!I")
 MEMORY_MAX = 2 << 30  # a manifest that needs more is a bomb
@@ -28,7 +34,16 @@ def parse(content: bytes, file: str, base_dir: str | None) -> FileReading:
     documents, unread = read_documents(content, file)
     reading = decode(documents, file=file, base_dir=base_dir)
     found = (Declaration(m.kind, m.name, m.canonical, m.labels, m.annotations, m.line) for m in reading.manifests)
-    return FileReading(tuple(found), (*unread, *reading.problems))
+    advised = tuple(said for manifest in reading.manifests for said in _advised(manifest))
+    return FileReading(tuple(found), (*unread, *reading.problems), advised)
+
+
+def _advised(manifest: Manifest) -> Iterator[Problem]:
+    """What is valid in it and hardly meant, as far as the manifest alone tells: in the order of its lines."""
+    found = advice(manifest)
+    if isinstance(manifest.spec, ProgramSpec):
+        found += [warning(manifest, *doubt) for doubt in doubts(manifest.name, manifest.spec)]
+    yield from sorted(found, key=lambda problem: (problem.line, problem.column))
 
 
 def main() -> None:
