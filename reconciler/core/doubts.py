@@ -12,12 +12,13 @@ from reconciler.model.program import ProgramSpec
 
 _SOMEBODY = Account("somebody", 1, "/", "/bin/sh")
 _ANY = "/"
+_USUAL_NAME = str(ProgramSpec.model_fields["process_name"].default)
 
 
 def doubts(name: str, spec: ProgramSpec) -> tuple[Doubt, ...]:
     """Unknown names, secrets in the command line, log paths that are not absolute."""
     texts = [*_texts(spec)]
-    if not any("$" in text for text in texts) and spec.logs.path is None:
+    if not any("$" in text and text != _USUAL_NAME for text in texts) and spec.logs.path is None:
         return ()  # ten thousand manifests may be read at once, and most hold no dollar
     outer = clean_environment(_SOMEBODY, spec.inherit_env, dict.fromkeys(spec.inherit_env, _ANY))
     if spec.env_from:

@@ -165,7 +165,7 @@ class TestRestarting:
         assert quit_by(second, running) == 0
 
     def test_a_controller_that_never_says_hello_is_killed(self, run, stage):
-        run(hello_seconds=0.2)
+        run(hello_seconds=2.0)
         first = stage.next("controller")
         stage.next("controller")
         assert not is_running(first.pid)
