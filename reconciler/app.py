@@ -7,11 +7,9 @@ there is one way to start (take over what is there) and one way to stop (leave w
 import argparse
 import asyncio
 import gc
-import grp
+import json
 import logging
 import os
-import platform
-import resource
 import secrets
 import signal
 import socket
@@ -20,9 +18,10 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from reconciler import __version__, wire
+from reconciler.adapters import selfview
 from reconciler.adapters.clock import BootClock
 from reconciler.adapters.console import start_logging
-from reconciler.adapters.documents import parse, read_documents, read_manifest_file
+from reconciler.adapters.documents import parse
 from reconciler.adapters.journal import SegmentJournal
 from reconciler.adapters.keeper import KeeperLink
 from reconciler.adapters.logfiles import LogFile, read_logs
@@ -30,6 +29,7 @@ from reconciler.adapters.logfiles import LogOptions as ReadOptions
 from reconciler.adapters.logs import PumpSink
 from reconciler.adapters.manifests import Bulk, ManifestDirectory
 from reconciler.adapters.processes import LinuxProcessTable
+from reconciler.adapters.rehearsal import RehearsalFailed, command, rehearse
 from reconciler.adapters.statefiles import StateFiles
 from reconciler.adapters.surroundings import Surroundings
 from reconciler.core.homes import Change
@@ -41,57 +41,27 @@ from reconciler.engine.loop import Loop, Ports
 from reconciler.engine.observe import open_ledgers
 from reconciler.engine.programs import Programs
 from reconciler.engine.publish import Publisher
-from reconciler.model.decode import decode
 from reconciler.model.manifest import Config
 from reconciler.model.overrides import Overrides
-from reconciler.model.problems import ApiError, Problem
+from reconciler.model.problems import ApiError
 from reconciler.ports import ExitReport, Scheduling
-from reconciler.server.access import AccessRules, Level
 from reconciler.server.rest import LogFiles, LogOptions, RestServer
+from reconciler.startup import (
+    ABOUT,
+    UsageError,
+    access_rules,
+    arguments,
+    most_starting,
+    raise_limits,
+    read_config,
+    rehearsal,
+)
 
 log = logging.getLogger("reconciler")
 
-ABOUT = {"version": __version__, "python": platform.python_version(), "wire": wire.VERSION}
 WELCOME_SECONDS = 10.0
 JOURNAL_BYTES = 16 << 20  # at the fastest respawns a checkpoint every few seconds
 REPEAT_SECONDS = 1.0
-STARTING_PER_CPU = 4
-
-
-class UsageError(Exception):
-    """What the controller was started with makes no sense. The text is for the person who did."""
-
-
-def arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """What the keeper was told by the command line, and what it adds."""
-    parser = argparse.ArgumentParser(prog="reconciler run", allow_abbrev=False)
-    parser.add_argument("--state-dir", required=True)
-    parser.add_argument("--control-fd", type=int, required=True)
-    parser.add_argument("--listen-fd", type=int, required=True)
-    parser.add_argument("--safe-mode", action="store_true")
-    parser.add_argument("--config")
-    parser.add_argument("-f", "--filename", action="append", default=[], dest="directories")
-    parser.add_argument("--up", action="store_true", help="run for a person: HUP ends it")
-    parser.add_argument("--base-path", default="", help="PATH that processes start from")
-    return parser.parse_args(argv)
-
-
-def read_config(path: str | None) -> Config:
-    """The configuration file, or the defaults. Raises UsageError with every error in it."""
-    if path is None:
-        return Config()
-    content = read_manifest_file(path)
-    if isinstance(content, Problem):
-        raise UsageError(str(content))
-    documents, problems = read_documents(content, path)
-    reading = decode(documents, file=path, base_dir=os.path.dirname(os.path.abspath(path)))
-    errors = [str(p) for p in (*problems, *reading.problems) if p.severity == "error"]
-    specs = [manifest.spec for manifest in reading.manifests if isinstance(manifest.spec, Config)]
-    if not errors and len(specs) != 1:
-        errors = [f"{path}: expected one document of kind Config"]
-    if errors:
-        raise UsageError("\n".join(errors))
-    return specs[0]
 
 
 class App:
@@ -111,6 +81,7 @@ class App:
         """Serve until drained (the exit code) or until the keeper is gone (None)."""
         self._link.on_welcome, self._link.on_lost = self._welcomed, self._lost
         self._link.on_pump = lambda pid: self._keeper.update(pump=pid)
+        self._link.on_leave = self._make_room
         config = read_config(self._options.config)
         logging.getLogger().setLevel(config.log_level.upper())
         self._build(config, raise_limits())
@@ -118,7 +89,7 @@ class App:
         self._link.on_exits, self._link.on_signal = self._exits, self._signalled
         self._link.hello()
         self._keeper.update(await asyncio.wait_for(self._welcome, WELCOME_SECONDS))
-        server = RestServer(self._engine, self._read_logs, self._shutdown, about=ABOUT, rules=access_rules(config))
+        server = RestServer(self._engine, self._read_logs, self, about=ABOUT, rules=access_rules(config))
         await server.start(socket.socket(fileno=self._options.listen_fd))
         self._engine.begin()
         self._link.ready()
@@ -212,7 +183,7 @@ class App:
     def _signalled(self, name: str) -> None:
         if name == "HUP" and not self._options.up:
             log.info("HUP: reading all manifests")
-            self._rescanning = self._loop.create_task(self._engine.rescan())
+            self._rescanning = self._loop.create_task(self._rescan())
             return
         moment = self._clock.now()
         if not self._interrupts:
@@ -224,12 +195,48 @@ class App:
     def _drain(self) -> None:
         self._engine.drain(lambda: self._finish(0))
 
-    def _shutdown(self, keep: bool) -> None:
-        """The API's way to end: drain first, or (keep) leave all processes to the next `run`."""
-        if keep:
-            raise ApiError(501, 2, "NotYetSupported", "shutdown --keep comes with a later release")
-        self._interrupts.append(self._clock.now())
-        self._loop.call_soon(self._drain)
+    async def _rescan(self) -> None:
+        await self._engine.rescan()
+        self._link.ready()
+
+    def _make_room(self) -> None:
+        log.info("leaving; the next controller takes over what runs")
+        self._finish(None)
+
+    # --- what the API asks (server.operations.Lifecycle) --------------------------------------------------------------
+
+    def shutdown(self, *, keep: bool) -> None:
+        """Drain, then end; or (keep) end and leave all processes to the next `run`."""
+        if not keep:
+            self._interrupts.append(self._clock.now())
+            self._link.stop()
+            self._loop.call_soon(self._drain)
+            return
+        if self._keeper["keeper"] == 1:
+            message = "the keeper is pid 1 here: when it ends, the kernel ends all processes of this container with it"
+            raise ApiError(409, 6, "KeeperIsInit", f"{message}; `reconciler shutdown` drains them instead")
+        log.info("leaving; all processes are kept")
+        self._loop.call_soon(self._finish, 0)
+
+    async def reexec(self, *, keeper: bool, dry_run: bool) -> dict[str, Any]:
+        """Have this controller and the pump replaced, and the keeper; nothing happens unless a rehearsal goes well."""
+        ours, theirs = (
+            command("reconciler.app", *sys.argv[1:], "--rehearse"),
+            ("--rehearse", str(self._keeper["handover"])),
+        )
+        try:
+            told, _ = await rehearse(ours, command("reconciler.keeper", *theirs))
+            about = json.loads(told)
+            version, speaks = str(about["version"]), about["wire"]
+        except (RehearsalFailed, ValueError, LookupError, TypeError) as error:
+            message = f"the installed code would not work: {error}. Nothing was replaced"
+            raise ApiError(409, 1, "RehearsalFailed", message) from None
+        if speaks != self._keeper["wire"] and not keeper:
+            message = f"version {version} speaks wire {speaks} with its keeper, this one wire {self._keeper['wire']}"
+            raise ApiError(409, 6, "KeeperTooOld", f"{message}: replace it, too (`reconciler reexec --keeper`)")
+        if not dry_run:
+            self._loop.call_soon(lambda: self._link.replace(keeper=keeper))
+        return {**ABOUT, "newVersion": version, "keeper": keeper, **self._daemon_pids()}
 
     # --- leaving ------------------------------------------------------------------------------------------------------
 
@@ -247,8 +254,8 @@ class App:
             self._link.quit(code)
 
     def refuse(self, code: int) -> None:
-        """There is nothing to serve with these arguments: end the keeper, too."""
-        self._link.quit(code)
+        """There is nothing to serve with these arguments. Of a first start this is the end, of the keeper, too."""
+        self._link.refuse(code)
 
     # --- small things -------------------------------------------------------------------------------------------------
 
@@ -264,46 +271,31 @@ class App:
         lines: AsyncIterator[bytes] = read_logs(current, asked, stop)
         return lines
 
+    def _daemon_pids(self) -> dict[str, Any]:
+        return {"keeperPid": self._keeper["keeper"], "pumpPid": self._keeper.get("pump"), "pid": os.getpid()}
+
     def _daemon(self) -> dict[str, Any]:
-        with open("/proc/self/statm", "rb") as statm:
-            resident = int(statm.read().split()[1]) * resource.getpagesize()
+        keeper, pipe_bytes = self._keeper, selfview.new_pipe_bytes()
+        warnings = [selfview.pipe_warning(pipe_bytes)]
+        if keeper.get("wire", wire.VERSION) != wire.VERSION:
+            message = f"the keeper speaks wire {keeper['wire']}, this controller wire {wire.VERSION}"
+            warnings.append(f"{message}: replace it, too (`reconciler reexec --keeper`)")
         return {
-            "keeperPid": self._keeper.get("keeper"),
-            "pumpPid": self._keeper.get("pump"),
-            "controllerDeaths": self._keeper.get("deaths", 0),
-            "residentBytes": resident,
-            "openFiles": len(os.listdir("/proc/self/fd")),
+            **self._daemon_pids(),
+            "keeperVersion": keeper.get("version"),
+            "keeperReplaced": keeper.get("handovers"),
+            "controllerDeaths": keeper.get("deaths", 0),
+            "residentBytes": selfview.resident_bytes(),
+            "openFiles": selfview.open_files(),
+            "logStreams": self._sink.count,
+            "newPipeBytes": pipe_bytes,
             "journalDamage": self._journal.damage,
+            "warnings": [warning for warning in warnings if warning],
         }
 
 
 def _log_label(file: dict[str, Any]) -> str:
     return f"{file['program']}/{file['ordinal']}" + (" err" if file["stream"] == "err" else "")
-
-
-def access_rules(config: Config) -> AccessRules:
-    """Who may use the socket beside root and the controller's own user."""
-    groups = {}
-    for name in config.access.groups:
-        try:
-            groups[grp.getgrnam(name).gr_gid if not name.isdigit() else int(name)] = Level.OPERATE
-        except KeyError:
-            raise UsageError(f"access.groups: group {name!r} does not exist") from None
-    return AccessRules(groups=groups)
-
-
-def most_starting(config: Config) -> int:
-    """How many processes may be starting at a time; 0: no bound."""
-    written = config.max_starting
-    return STARTING_PER_CPU * len(os.sched_getaffinity(0)) if written is None else written
-
-
-def raise_limits() -> dict[str, tuple[int, int]]:
-    """Take all the descriptors we may have; answers with the limits that processes shall get: those of before."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    boot = os.environ.pop("RECONCILER_BOOT_NOFILE", f"{soft}:{hard}").split(":")
-    return {"nofile": (int(boot[0]), int(boot[1]))}
 
 
 def settle_memory() -> None:
@@ -316,6 +308,8 @@ def settle_memory() -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one controller."""
     options = arguments(sys.argv[1:] if argv is None else argv)
+    if options.rehearse:
+        return rehearsal(options)
     # Exits come through pidfds. Not blocked, a SIGCHLD during a spawn (which blocks all) would wake another thread.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     listener = start_logging("info")

@@ -2,7 +2,10 @@
 
 `python -m reconciler.keeper --state-dir S -- ARGUMENTS` takes the lock of S, binds its socket, becomes the parent of
 orphans, and then only waits, feeds what happened to keeping.py (where all decisions are) and carries out what that
-says. It never blocks, reads no manifest, and imports the standard library and the wire, nothing else of ours.
+says. It never blocks, reads no manifest, and imports the standard library and its own few modules only.
+
+`--handover N` in front of the dashes: the program before us in this very process left us all it had, see handover.py.
+`--rehearse V` alone: would this code be able to take over from a keeper that hands over version V?
 """
 
 from __future__ import annotations
@@ -12,30 +15,37 @@ import resource
 import select
 import signal
 import socket
-import stat
 import sys
 import time
 
-from reconciler import wire
-from reconciler.keeping import Keeping, Limits
+from reconciler import handover, wire
+from reconciler.footing import (
+    OURS_ALONE,
+    PASSED_ON,
+    SPARE_DESCRIPTORS,
+    Fifos,
+    Log,
+    Notifier,
+    Signals,
+    keep_standard_streams,
+    raise_descriptor_limit,
+)
+from reconciler.keeping import Keeping
+from reconciler.services import Limits
 from reconciler.statelock import EXIT_FAILED, EXIT_PERMISSION, EXIT_USAGE, Lock, Refused, make_directories
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from types import FrameType
+    from typing import Any
 
-PASSED_ON = ("TERM", "INT", "HUP", "QUIT", "USR1", "USR2")
 FLAGS = ["-P"] if sys.flags.safe_path else []  # how this interpreter looks for modules is how the others shall
 COMMANDS = {
-    "controller": [sys.executable, *FLAGS, "-m", "reconciler.app"],
-    "pump": [sys.executable, *FLAGS, "-m", "reconciler.pump"],
+    name: [sys.executable, *FLAGS, "-m", f"reconciler.{module}"]
+    for name, module in (("keeper", "keeper"), ("controller", "app"), ("pump", "pump"))
 }
 REAPS_PER_WAKE = 64
 LISTEN_BACKLOG = 1024  # requests queue here while a controller is replaced
-SPARE_DESCRIPTORS = 64  # never given to FIFOs: without one we could start and identify nothing
-MOST_DESCRIPTORS = 1 << 20
-LOG_LINE_BYTES = 4096  # a pipe takes this much as a whole or not at all
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -43,18 +53,42 @@ def main(arguments: Sequence[str]) -> int:
     keep_standard_streams()
     log = Log(2)
     try:
-        state_dir, rest = parse(arguments)
-        return run(state_dir, rest, log)
+        if arguments[:1] == ["--rehearse"]:
+            return rehearse(arguments[1:])
+        state_dir, handover_fd, rest = parse(arguments)
+        return run(state_dir, rest, log, handover_fd=handover_fd)
     except Refused as refused:
         log(str(refused))
         return refused.exit_code
 
 
-def parse(arguments: Sequence[str]) -> tuple[str, list[str]]:
-    """`--state-dir S [-- ARGUMENTS]`. By hand: argparse would cost more memory than all of the keeper's own code."""
-    if len(arguments) >= 2 and arguments[0] == "--state-dir" and arguments[2:3] in ([], ["--"]):
-        return os.path.abspath(arguments[1]), list(arguments[3:])
-    raise Refused(EXIT_USAGE, "usage: python -m reconciler.keeper --state-dir DIR -- ARGUMENTS")
+def parse(arguments: Sequence[str]) -> tuple[str, int, list[str]]:
+    """State directory, descriptor (-1: none), what is for the controller.
+
+    By hand: argparse would cost more memory than all of the keeper's own code.
+    """
+    words = list(arguments)
+    ours, rest = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
+    given = dict(zip(ours[::2], ours[1::2], strict=False))
+    fd = given.get("--handover", "-1")
+    if (
+        len(ours) % 2
+        or given.keys() | {"--handover"} != {"--state-dir", "--handover"}
+        or not fd.lstrip("-").isdecimal()
+    ):
+        raise Refused(EXIT_USAGE, "usage: python -m reconciler.keeper --state-dir DIR [--handover FD] -- ARGUMENTS")
+    return os.path.abspath(given["--state-dir"]), int(fd), rest
+
+
+def rehearse(arguments: Sequence[str]) -> int:
+    """Whether this code could take the place of keeper and pump: it is whole, and can read what it would be handed."""
+    import reconciler.pump  # noqa: F401
+
+    try:
+        handover.check(int(arguments[0]) if len(arguments) == 1 and arguments[0].isdecimal() else None)
+    except handover.Unreadable as unreadable:
+        raise Refused(EXIT_FAILED, str(unreadable)) from None
+    return 0
 
 
 def run(
@@ -63,23 +97,34 @@ def run(
     log: Log,
     limits: Limits | None = None,
     commands: Mapping[str, Sequence[str]] = COMMANDS,
+    handover_fd: int = -1,
 ) -> int:
     """Keep one state directory until a controller says quit. Returns the exit code."""
     signals = Signals()
     run_dir = os.path.join(state_dir, "run")
     listener_path = os.path.join(run_dir, "reconciler.sock")
+    former: dict[str, Any] | None = None
     try:
-        make_directories(state_dir, run_dir)
-        lock = Lock(os.path.join(run_dir, "lock"))
-        lock.take(state_dir)
-        lock.outlast_former(log)
-        listener = wire.listen_unix(listener_path, socket.SOCK_STREAM, LISTEN_BACKLOG)
+        if handover_fd >= 0:
+            former = handover.unpack(handover_fd)
+            lock = Lock("", former["lock"], former["started"])
+            listener = socket.socket(fileno=former["listener"])
+            listener.set_inheritable(False)
+        else:
+            make_directories(state_dir, run_dir)
+            lock = Lock(os.path.join(run_dir, "lock"))
+            lock.take(state_dir)
+            lock.outlast_former(log)
+            listener = wire.listen_unix(listener_path, socket.SOCK_STREAM, LISTEN_BACKLOG)
+    except handover.Unreadable as error:
+        raise Refused(EXIT_FAILED, str(error)) from None
     except PermissionError as error:
         raise Refused(EXIT_PERMISSION, f"{error}; run as its owner or choose another --state-dir") from None
     except OSError as error:
         raise Refused(EXIT_FAILED, f"cannot use the state directory {state_dir}: {error}") from None
     with listener:
-        exit_code = Keeper(state_dir, arguments, log, limits or Limits(), commands, listener, lock, signals).loop()
+        keeper = Keeper(state_dir, arguments, log, limits or Limits(), commands, listener, lock, signals, former)
+        exit_code = keeper.loop()
     try:
         os.unlink(listener_path)
     except OSError:
@@ -87,113 +132,6 @@ def run(
     lock.release()
     log(f"leaving with {exit_code}")
     return exit_code
-
-
-# ---- what the loop needs ----
-
-
-def raise_descriptor_limit() -> tuple[int, int]:
-    """Take as many descriptors as we may have. Returns the limits as they were: the user's programs get those."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
-    if soft not in (resource.RLIM_INFINITY, most) and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    return soft, hard
-
-
-def keep_standard_streams() -> None:
-    """Where 0, 1 or 2 is closed put /dev/null, or a socket of ours would become somebody's standard output."""
-    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
-        os.set_inheritable(fd, True)
-    os.close(fd)
-
-
-class Log:
-    """One line per event on standard error. When nobody takes the lines they are counted, never waited for."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._lost = 0
-        if stat.S_ISFIFO(os.fstat(fd).st_mode):
-            # Non-blocking is a property of the open pipe, which others share: open it once more for us alone.
-            try:
-                self._fd = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            except OSError:
-                pass  # not ours to open, or no reader: asking before each write has to do
-        self._poll = select.poll()
-        self._poll.register(self._fd, select.POLLOUT)
-
-    def __call__(self, text: str) -> None:
-        lost = f" ({self._lost} lines before this one were lost)" if self._lost else ""
-        line = f"keeper: {text}{lost}".replace("\n", " ").encode("utf-8", "replace")[: LOG_LINE_BYTES - 1] + b"\n"
-        try:
-            if self._poll.poll(0):
-                os.write(self._fd, line)
-                self._lost = 0
-                return
-        except OSError:
-            pass  # closed or full
-        self._lost += 1
-
-
-class Signals:
-    """Signals only wake the loop, which then asks which ones came."""
-
-    def __init__(self) -> None:
-        self._came: dict[str, None] = {}
-        self.fd, write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
-        for name in (*PASSED_ON, "CHLD"):
-            signal.signal(getattr(signal, "SIG" + name), self._note)
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_SETMASK, [])  # whoever started us may have blocked some
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self._came[signal.Signals(number).name.removeprefix("SIG")] = None
-
-    def take(self) -> list[str]:
-        """What came since the last call, each once, in order."""
-        try:
-            os.read(self.fd, 1 << 16)  # all that a pipe holds
-        except BlockingIOError:
-            pass
-        came = list(self._came)
-        for name in came:
-            del self._came[name]
-        return [name for name in came if name != "CHLD"]
-
-
-class Fifos:
-    """Keeps log FIFOs open, so that what is in them outlives whoever writes and reads them."""
-
-    def __init__(self, log: Log, most: int) -> None:
-        self._log = log
-        self._most = most
-        self._held: dict[str, tuple[int, int, int]] = {}  # path -> descriptor, device, inode
-
-    def hold(self, path: str) -> None:
-        """Open `path`, unless that very FIFO is held already."""
-        try:
-            found = os.lstat(path)
-            held = self._held.get(path)
-            if held is not None and held[1:] == (found.st_dev, found.st_ino):
-                return
-            if not stat.S_ISFIFO(found.st_mode):
-                self._log(f"a FIFO is not held: {path!r} is none")
-            elif len(self._held) >= self._most:
-                self._log(f"a FIFO is not held: {self._most} are, raise the limit of open files for {path!r}")
-            else:
-                fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
-                self.release(path)
-                self._held[path] = (fd, found.st_dev, found.st_ino)
-        except (OSError, TypeError, ValueError) as error:
-            self._log(f"a FIFO is not held: {error}")
-
-    def release(self, path: str) -> None:
-        """Let it go. What was in it is lost if nobody else has it open."""
-        held = self._held.pop(path, None)
-        if held is not None:
-            os.close(held[0])
 
 
 class Keeper:
@@ -209,6 +147,7 @@ class Keeper:
         listener: socket.socket,
         lock: Lock,
         signals: Signals,
+        former: Mapping[str, Any] | None = None,
     ) -> None:
         self._state_dir = state_dir
         self._arguments = arguments
@@ -218,15 +157,22 @@ class Keeper:
         self._lock = lock
         self._signals = signals
         soft, hard = raise_descriptor_limit()
-        self._environment = {**os.environ, "RECONCILER_BOOT_NOFILE": f"{soft}:{hard}"}
-        fifos = Fifos(log, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_DESCRIPTORS)
+        self._boot_nofile = former["boot_nofile"] if former else f"{soft}:{hard}"
+        self._environment = {name: value for name, value in os.environ.items() if name not in OURS_ALONE}
+        self._environment["RECONCILER_BOOT_NOFILE"] = self._boot_nofile
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_DESCRIPTORS
+        self._fifos = fifos = Fifos(log, most, former["fifos"] if former else None)
         self.hold, self.release = fifos.hold, fifos.release
-        self._life_read_fd, self._life_write_fd = os.pipe2(os.O_CLOEXEC)  # its end tells the pump that we are gone
+        self.notify = Notifier(os.environ.get("NOTIFY_SOCKET", ""), log)
+        # Its end tells the pump that we are gone.
+        self._life_fds: tuple[int, int] = former["life"] if former else os.pipe2(os.O_CLOEXEC)
+        for fd in self._life_fds:
+            os.set_inheritable(fd, False)
         self._control: socket.socket | None = None
         self._unsent = b""
         self._poll = select.poll()
         self._poll.register(signals.fd, select.POLLIN)
-        self._keeping = Keeping(self, limits, os.getpid())
+        self._keeping = Keeping(self, limits, os.getpid(), former["keeping"] if former else None)
 
     def loop(self) -> int:
         """Until there is nothing left to keep. Returns the exit code."""
@@ -238,6 +184,8 @@ class Keeper:
                 keeping.signalled(name, now)
             more_to_reap = self._reap(now)  # before reading: why the connection ended is then known
             self._listen(now)
+            if keeping.may_hand_over:
+                self._hand_over(now)
             keeping.pass_time(now)
             self._speak(now)
             if keeping.finished:
@@ -262,6 +210,8 @@ class Keeper:
                 return False
             if found is None:
                 return False
+            if found.si_pid == self._keeping.controller.pid:
+                self._hear_out(now)
             # While it is a zombie nobody else can have its pid, and its start time can still be read.
             start_ticks = wire.start_ticks(found.si_pid) or 0
             _, status = os.waitpid(found.si_pid, 0)
@@ -269,6 +219,18 @@ class Keeper:
         return True
 
     # ---- the connection to the controller ----
+
+    def _hear_out(self, now: float) -> None:
+        """The controller is dead. What it said before counts: if that was a quit, no other one is started."""
+        control = self._control
+        try:
+            while control is not None and self._control is control:
+                message = wire.receive(control)
+                if message is None:
+                    return  # somebody else has its end of the line
+                self._keeping.received(message, now)
+        except (wire.Closed, wire.WireError):
+            pass  # the end
 
     def _listen(self, now: float) -> None:
         control = self._control
@@ -321,7 +283,7 @@ class Keeper:
         return pid
 
     def _start_pump(self) -> int:
-        fd = self._life_read_fd
+        fd = self._life_fds[0]
         run_dir = os.path.join(self._state_dir, "run")
         return self._spawn([*self._commands["pump"], "--run-dir", run_dir, "--life-fd", str(fd)], [fd])
 
@@ -353,6 +315,31 @@ class Keeper:
             os.kill(pid, getattr(signal, "SIG" + name))
         except OSError as error:
             self.log(f"pid {pid} cannot be sent SIG{name}: {error}")
+
+    # ---- the end of this program, not of this process ----
+
+    def _hand_over(self, now: float) -> None:
+        """Become the code that is installed now. Comes back only when that cannot be; then we simply go on."""
+        keeping = self._keeping
+        keeping.handing_over = False
+        self._signals.hold_back()
+        for name in self._signals.take():
+            keeping.signalled(name, now)
+        lock_fd, listener_fd, fifos = self._lock.fd, self._listener.fileno(), self._fifos.held
+        fds = [lock_fd, listener_fd, *self._life_fds, *(fd for fd, _, _ in fifos.values())]
+        held = {"lock": lock_fd, "listener": listener_fd, "life": self._life_fds, "fifos": fifos}
+        known = {"started": self._lock.started, "boot_nofile": self._boot_nofile, "keeping": keeping.document()}
+        try:
+            document_fd = handover.pack(held | known)
+            try:
+                argv = [*self._commands["keeper"], "--state-dir", self._state_dir, "--handover", str(document_fd)]
+                self.log("handing over to the code that is installed now")
+                handover.become([*argv, "--", *self._arguments], os.environ, [*fds, document_fd])
+            finally:
+                os.close(document_fd)
+        except (OSError, ValueError) as error:
+            self.log(f"cannot be replaced: {error}; going on")
+        self._signals.let_through()
 
 
 def clock() -> float:

@@ -2,16 +2,14 @@
 
 Events come in with the time, effects go out through `World`; there is no clock, no file and no process in here, so the
 tests walk every cell of the table. keeper.py is the loop around it. The story of each of the two is one row of TABLE
-after the other; all else are the letters (messages, exits, signals) that wait until a controller can take them.
+after the other; what waits until a controller can take it is in letters.py.
 """
 
 from __future__ import annotations
 
-import os
-from collections import OrderedDict, deque
-from enum import Enum
-
-from reconciler import wire
+from reconciler import __version__, handover, wire
+from reconciler.letters import Letters
+from reconciler.services import FOREVER, Event, Limits, Service, State, how_it_ended, restart_delay
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,32 +24,9 @@ if TYPE_CHECKING:
         def hang_up(self) -> None: ...  # close the connection to the controller, if there is one
         def hold(self, path: str) -> None: ...
         def release(self, path: str) -> None: ...
+        def notify(self, state: str) -> None: ...  # to the service manager, in sd_notify's words
         def log(self, text: str) -> None: ...
     # fmt: on
-
-
-class State(Enum):
-    """Where the controller or the pump stands."""
-
-    DOWN = "does not run; started when due"
-    STARTING = "runs, has not said hello yet; killed when due"
-    UP = "runs; the controller is pinged when due"
-    MUTE = "runs, but its connection is gone; killed when due"
-    KILLED = "sent SIGKILL; started again when reaped"
-    LEAVING = "asked to end for good; killed when due"
-    DOOMED = "sent SIGKILL for good; given up when due"
-    GONE = "not there, and not started again"
-
-
-class Event(Enum):
-    """What can happen to it."""
-
-    DUE = "its deadline passed"
-    HELLO = "it said hello"
-    ENDED = "it was reaped"
-    LOST = "its connection ended or carried rubbish"
-    REPLACE = "the operator wants another one"
-    LEAVE = "the keeper is about to leave"
 
 
 # fmt: off
@@ -59,7 +34,8 @@ TABLE: dict[State, tuple[str, ...]] = {  # the columns are the events, in their 
     #                DUE        HELLO     ENDED     LOST      REPLACE    LEAVE
     State.DOWN:     ("start",   "ignore", "ignore", "ignore", "start",   "rest"),
     State.STARTING: ("kill",    "greet",  "bury",   "mute",   "replace", "dismiss"),
-    State.UP:       ("pulse",   "greet",  "bury",   "mute",   "replace", "dismiss"),
+    State.UP:       ("pulse",   "greet",  "bury",   "mute",   "retire",  "dismiss"),
+    State.RETIRING: ("kill",    "ignore", "bury",   "ignore", "ignore",  "dismiss"),
     State.MUTE:     ("kill",    "ignore", "bury",   "ignore", "replace", "dismiss"),
     State.KILLED:   ("ignore",  "ignore", "bury",   "ignore", "ignore",  "doom"),
     State.LEAVING:  ("doom",    "ignore", "rest",   "ignore", "ignore",  "ignore"),
@@ -72,83 +48,36 @@ _COLUMN = {event: column for column, event in enumerate(Event)}
 WHY_KILLED = {
     State.STARTING: "has not said hello in time",
     State.UP: "has answered none of the last pings",
+    State.RETIRING: "did not make room in time",
     State.MUTE: "lost its connection and did not leave",
 }
 
-FOREVER = float("inf")
-EXITS_PER_MESSAGE = 1000  # of at most 40 bytes each: well below the size of a message
-
-
-class Limits:
-    """All figures of the keeper in one place; tests set shorter ones on an instance."""
-
-    hello_seconds = 60.0
-    ping_seconds = 2.0
-    unanswered_pings = 15  # pings are counted, not seconds: a suspended machine or keeper is no reason to kill
-    mute_seconds = 1.0
-    drain_seconds = 5.0
-    kill_seconds = 1.0  # what SIGKILL does not end in this time sits in the kernel, and would hold us for ever
-    first_delay_seconds = 0.1
-    longest_delay_seconds = 5.0
-    steady_seconds = 10.0  # a life this long is forgiven all deaths before it
-    safe_mode_deaths = 3
-    safe_mode_seconds = 60.0
-    stop_seconds = 60.0  # a wish to stop waits so long for a controller that can drain,
-    first_stop_seconds = 5.0  # and so long while none has ever been up
-    kept_exits = 100_000
-
-
-def restart_delay(score: int, limits: Limits) -> float:
-    """How long to wait after the death that follows `score` others: not at all, then doubling up to a bound."""
-    if score == 0:
-        return 0.0
-    return min(limits.longest_delay_seconds, limits.first_delay_seconds * 2.0 ** min(score - 1, 32))
-
-
-def how_it_ended(status: int) -> str:
-    """A raw wait status in words."""
-    code = os.waitstatus_to_exitcode(status)
-    return f"exited with {code}" if code >= 0 else f"was killed by signal {-code}"
-
-
-class Service:
-    """The controller or the pump: its state, its pid while it runs, and when to look at it again."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.state = State.DOWN
-        self.pid = 0
-        self.due = 0.0
-        self.started_at = 0.0
-        self.score = 0  # deaths in a row, none of which followed a steady life
-        self.excused = False  # we want it to end: that is no death to count
-
-    def __str__(self) -> str:
-        return f"{self.name} (pid {self.pid})"
-
 
 class Keeping:
-    """The keeper's memory and its rules. Call the event methods, then `next_message` until it has no more."""
+    """The keeper's memory and its rules. Call the event methods, then `next_message` until it has no more.
 
-    def __init__(self, world: World, limits: Limits, keeper_pid: int) -> None:
+    `former`: the document of the keeper whose place this one takes.
+    """
+
+    def __init__(self, world: World, limits: Limits, keeper_pid: int, former: dict[str, Any] | None = None) -> None:
         self._world = world
         self._limits = limits
         self._keeper_pid = keeper_pid
         self.controller = Service("controller")
         self.pump = Service("pump")
         self.exit_code: int | None = None  # set: we are leaving
+        self.handing_over = False  # set: other code shall take our place as soon as no controller is there
         self.safe_mode = False
+        self._handovers = 0
         self._deaths = 0  # of controllers, since the keeper started
         self._recent_deaths: list[float] = []
         self._greeted = False  # some controller was up once
         self._pings = self._unanswered = 0
-        self._outbox: deque[wire.Message] = deque()  # for the controller that is up now
-        self._signals: list[str] = []  # for the next one
+        self._letters = Letters(limits.kept_exits, world.log)
         self._stop_asked = ""  # the first TERM or INT: every later controller hears of it too
         self._stop_waits_since = FOREVER
-        self._exits: OrderedDict[tuple[int, int], int] = OrderedDict()  # until acknowledged
-        self._untold: deque[tuple[int, int]] = deque()
-        self._dropped = 0
+        if former is not None:
+            self._restore(former)
 
     # ---- events ----
 
@@ -160,18 +89,12 @@ class Keeping:
                 service.pid = 0
                 self._step(service, Event.ENDED, now)
                 return
-        self._exits[pid, start_ticks] = status
-        self._untold.append((pid, start_ticks))
-        if len(self._exits) > self._limits.kept_exits:
-            self._exits.popitem(last=False)  # nobody asked for it in a hundred thousand exits: a stranger's
-            self._dropped += 1
-            if self._dropped % 10_000 == 1:
-                self._world.log(f"too many exits wait for a controller: {self._dropped} of the oldest dropped so far")
+        self._letters.exit(pid, start_ticks, status)
 
     def signalled(self, name: str, now: float) -> None:
         """A signal came to us."""
         if name == "USR1":
-            self._step(self.controller, Event.REPLACE, now)
+            self._replace_both(now)
         elif name == "USR2":
             if self.pump.state is State.UP:
                 self._world.signal(self.pump.pid, "USR2")
@@ -216,22 +139,18 @@ class Keeping:
         return min(self.pump.due, self.controller.due, self._stop_deadline())
 
     @property
+    def may_hand_over(self) -> bool:
+        """Now is the time to let other code take our place: nobody talks with us."""
+        return self.handing_over and self.controller.state is State.DOWN
+
+    @property
     def finished(self) -> bool:
         """Nothing is left to keep; `exit_code` is what to leave with."""
         return self.controller.state is State.GONE and self.pump.state is State.GONE
 
     def next_message(self) -> wire.Message | None:
         """What to tell the controller next. Call it only when it can be sent: what it returned is not kept."""
-        if self.controller.state is not State.UP:
-            return None
-        if self._outbox:
-            return self._outbox.popleft()
-        exits: list[list[int]] = []
-        while self._untold and len(exits) < EXITS_PER_MESSAGE:
-            process = self._untold.popleft()
-            if process in self._exits:
-                exits.append([*process, self._exits[process]])
-        return {"type": "exits", "exits": exits} if exits else None
+        return self._letters.next() if self.controller.state in (State.UP, State.RETIRING) else None
 
     # ---- messages from the controller ----
 
@@ -246,17 +165,35 @@ class Keeping:
         """Any message is a sign of life; this one is nothing else."""
 
     def _take_ready(self, message: wire.Message, now: float) -> None:
+        """Said once all is taken over, and again after a HUP, when all is read again."""
         self._world.log(f"{self.controller} is ready after {now - self.controller.started_at:.1f} s")
+        self._world.notify("READY=1")
 
     def _take_ack(self, message: wire.Message, now: float) -> None:
-        for pid, start_ticks in message["exits"]:
-            self._exits.pop((pid, start_ticks), None)
+        self._letters.acknowledge(message["exits"])
 
     def _take_hold(self, message: wire.Message, now: float) -> None:
         self._world.hold(message["fifo"])
 
     def _take_release(self, message: wire.Message, now: float) -> None:
         self._world.release(message["fifo"])
+
+    def _take_replace(self, message: wire.Message, now: float) -> None:
+        """An operator wants the code that is installed now: in place of our two, and of us (`keeper`)."""
+        self.handing_over = message["keeper"] is True and self.exit_code is None
+        self._replace_both(now)
+
+    def _take_stop(self, message: wire.Message, now: float) -> None:
+        """Asked over the API; the controller drains already."""
+        self._stop_asked = self._stop_asked or "TERM"
+        self._world.notify("STOPPING=1")
+
+    def _take_refuse(self, message: wire.Message, now: float) -> None:
+        """It cannot work with its arguments. That ends a first start; later they are mended under what runs."""
+        if self._greeted:
+            self._world.log(f"{self.controller} cannot work with its arguments; processes are left alone")
+        else:
+            self._take_quit(message, now)
 
     def _take_quit(self, message: wire.Message, now: float) -> None:
         self._leave(int(message["code"]) & 0xFF, now)
@@ -289,13 +226,10 @@ class Keeping:
         service.state, service.due = State.UP, now + self._limits.ping_seconds
         self._greeted = True
         self._unanswered = 0
-        self._untold = deque(self._exits)
         welcome: wire.Message = {"type": "welcome", "wire": wire.VERSION, "keeper": self._keeper_pid}
         welcome |= {"pump": self.pump.pid, "safe_mode": self.safe_mode, "deaths": self._deaths}
-        self._outbox = deque([welcome])
-        for name in filter(None, dict.fromkeys([self._stop_asked, *self._signals])):
-            self._tell({"type": "signal", "name": name})
-        self._signals.clear()
+        welcome |= {"version": __version__, "handover": handover.VERSION, "handovers": self._handovers}
+        self._letters.begin(welcome, self._stop_asked)
 
     def _pulse(self, service: Service, now: float) -> None:
         if self._unanswered >= self._limits.unanswered_pings:
@@ -303,7 +237,7 @@ class Keeping:
             return
         service.due = now + self._limits.ping_seconds
         self._unanswered += 1
-        if not self._outbox:  # a controller that takes nothing shall not make us grow
+        if self._letters.idle:  # a controller that takes nothing shall not make us grow
             self._pings += 1
             self._tell({"type": "ping", "n": self._pings})
 
@@ -316,7 +250,17 @@ class Keeping:
         self._world.signal(service.pid, "KILL")
         service.state, service.due = State.KILLED, FOREVER
 
+    def _retire(self, service: Service, now: float) -> None:
+        """Let it write what it has to; the next one is started when it is gone."""
+        self._world.log(f"{service} is asked to make room")
+        if service is self.pump:
+            self._world.signal(service.pid, "TERM")
+        else:
+            self._tell({"type": "leave"})
+        service.state, service.due, service.excused = State.RETIRING, now + self._limits.drain_seconds, True
+
     def _replace(self, service: Service, now: float) -> None:
+        """It has nothing to write yet, or cannot be asked any more."""
         self._world.log(f"{service} is replaced on request")
         self._world.signal(service.pid, "KILL")
         service.state, service.due, service.excused = State.KILLED, FOREVER, True
@@ -369,8 +313,19 @@ class Keeping:
         if self._stop_asked and (lived_seconds >= self._limits.steady_seconds or self._stop_waits_since == FOREVER):
             self._stop_waits_since = now
 
+    def _replace_both(self, now: float) -> None:
+        """Whoever asks for this has mended what there was to mend: the next ones start without a past."""
+        self.safe_mode = False
+        self._recent_deaths.clear()
+        if self.exit_code is None:
+            self._world.notify("RELOADING=1")
+        for service in (self.pump, self.controller):
+            service.score = 0
+            self._step(service, Event.REPLACE, now)
+
     def _pass_on(self, name: str, now: float) -> None:
         is_up = self.controller.state is State.UP
+        self._world.notify("RELOADING=1" if name == "HUP" else "STOPPING=1")
         if name in ("TERM", "INT"):
             self._stop_asked = self._stop_asked or name
             if not is_up and self._stop_waits_since == FOREVER:
@@ -378,7 +333,7 @@ class Keeping:
         if is_up:
             self._tell({"type": "signal", "name": name})
         else:
-            self._signals.append(name)
+            self._letters.signal_later(name)
 
     def _stop_deadline(self) -> float:
         """When to leave without a controller that could drain. One that is up takes the time it needs."""
@@ -390,9 +345,32 @@ class Keeping:
     def _leave(self, code: int, now: float) -> None:
         if self.exit_code is None:
             self.exit_code = code
+            self._world.notify("STOPPING=1")
             for service in (self.controller, self.pump):
                 self._step(service, Event.LEAVE, now)
 
     def _tell(self, message: dict[str, Any]) -> None:
-        if self.controller.state is State.UP and message not in self._outbox:
-            self._outbox.append(message)
+        if self.controller.state is State.UP:
+            self._letters.post(message)
+
+    # ---- through a replacement of the keeper ----
+
+    def document(self) -> dict[str, Any]:
+        """What the next keeper has to know; `Keeping(..., former=...)` goes on from it."""
+        return {
+            "controller": self.controller.document(),
+            "pump": self.pump.document(),
+            "letters": self._letters.document(),
+            "handovers": self._handovers + 1,
+            "deaths": self._deaths,
+            "greeted": self._greeted,
+            "stop_asked": self._stop_asked,
+            "stop_waits_since": self._stop_waits_since,
+        }
+
+    def _restore(self, former: dict[str, Any]) -> None:
+        self.controller.restore(former["controller"])
+        self.pump.restore(former["pump"])
+        self._letters.restore(former["letters"])
+        self._handovers, self._deaths, self._greeted = former["handovers"], former["deaths"], former["greeted"]
+        self._stop_asked, self._stop_waits_since = former["stop_asked"], former["stop_waits_since"]

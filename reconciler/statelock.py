@@ -16,7 +16,7 @@ from reconciler import wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 EXIT_FAILED, EXIT_USAGE, EXIT_CONFLICT, EXIT_PERMISSION = 1, 2, 6, 7
 FORMER_SECONDS = 2.0  # without its keeper a controller or a pump leaves within one
@@ -46,15 +46,19 @@ class Lock:
     Its lines: our pid, the boot id, then name, pid and start time of the controller and of the pump.
     """
 
-    def __init__(self, path: str) -> None:
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-        self._started: dict[str, int] = {}
+    def __init__(self, path: str, fd: int = -1, started: Mapping[str, int] | None = None) -> None:
+        """`fd` and `started`: the keeper whose place we take has it already."""
+        self.fd = fd
+        if fd < 0:
+            self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        os.set_inheritable(self.fd, False)
+        self.started = dict(started or {})
         self._former: list[str] = []
 
     def take(self, state_dir: str) -> None:
         """Get the lock or raise Refused. It ends with our process: nobody else has the descriptor."""
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Refused(EXIT_CONFLICT, self._who_holds_it(state_dir)) from None
         self._former = self._read()[1:]
@@ -72,14 +76,14 @@ class Lock:
 
     def note(self, name: str, pid: int) -> None:
         """`name` runs as `pid` from now on."""
-        self._started[name] = pid
-        started = [f"{name} {pid} {wire.start_ticks(pid) or 0}" for name, pid in self._started.items()]
+        self.started[name] = pid
+        started = [f"{name} {pid} {wire.start_ticks(pid) or 0}" for name, pid in self.started.items()]
         self._write([wire.boot_id(), *started])
 
     def release(self) -> None:
         """Let the next one in: there is nobody left to wait for."""
-        os.truncate(self._fd, 0)
-        os.close(self._fd)
+        os.truncate(self.fd, 0)
+        os.close(self.fd)
 
     def _who_holds_it(self, state_dir: str) -> str:
         pid = next(iter(self._read()), "")
@@ -91,12 +95,12 @@ class Lock:
         )
 
     def _read(self) -> list[str]:
-        return os.pread(self._fd, 4096, 0).decode("ascii", "replace").splitlines()
+        return os.pread(self.fd, 4096, 0).decode("ascii", "replace").splitlines()
 
     def _write(self, lines: list[str]) -> None:
         data = "".join(f"{line}\n" for line in (os.getpid(), *lines)).encode()
         try:
-            os.ftruncate(self._fd, os.pwrite(self._fd, data, 0))
+            os.ftruncate(self.fd, os.pwrite(self.fd, data, 0))
         except OSError:
             pass  # a full disk: the lock itself holds without it
 

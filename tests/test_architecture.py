@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent / "reconciler"
-ALONE = ("keeper", "keeping", "pump", "conduit", "segments", "statelock", "wire")
+ALONE = (
+    *("keeper", "keeping", "services", "letters", "handover", "footing", "statelock"),
+    *("pump", "conduit", "segments", "wire"),
+)
 """The modules that the two small processes consist of."""
 
 SMALL_PROCESSES = ("keeper", "pump")

@@ -33,7 +33,8 @@ class KeeperLink:
     """The keeper, as the controller sees it. Set the callbacks, then say `hello`.
 
     `on_exits` gets what the keeper reaped in our absence, strangers included; it is told again to the next controller
-    until `ack`. `on_signal` gets "TERM", "INT" or "HUP"; `on_welcome` the whole message; `on_pump` a new one's pid.
+    until `ack`. `on_signal` gets "TERM", "INT" or "HUP"; `on_welcome` the whole message; `on_pump` a new one's pid;
+    `on_leave`: make room for the next controller, processes stay.
     """
 
     def __init__(self, control_fd: int, loop: asyncio.AbstractEventLoop) -> None:
@@ -41,6 +42,7 @@ class KeeperLink:
         self.on_signal: Callable[[str], None] = _nothing
         self.on_welcome: Callable[[wire.Message], None] = _nothing
         self.on_pump: Callable[[int], None] = _nothing
+        self.on_leave: Callable[[], None] = _nothing
         self.on_lost: Callable[[], None] = _nothing
         self._loop = loop
         self._unsent: deque[bytes] = deque()
@@ -57,7 +59,7 @@ class KeeperLink:
         self._send({"type": "hello", "wire": wire.VERSION, "pid": os.getpid()})
 
     def ready(self) -> None:
-        """The first pass is done."""
+        """All is taken over; or, after a HUP, all manifests are read."""
         self._send({"type": "ready"})
 
     def ack(self, processes: Iterable[ProcessId]) -> None:
@@ -73,6 +75,18 @@ class KeeperLink:
     def release(self, path: str) -> None:
         """Let this FIFO go."""
         self._send({"type": "release", "fifo": path})
+
+    def replace(self, *, keeper: bool) -> None:
+        """Replace me and the pump, and yourself, too (`keeper`), by the code that is installed now."""
+        self._send({"type": "replace", "keeper": keeper})
+
+    def stop(self) -> None:
+        """Somebody asked me to drain and end: should I die over it, tell the next one."""
+        self._send({"type": "stop"})
+
+    def refuse(self, code: int) -> None:
+        """I cannot work with my arguments. If none ever could, leave with this exit code."""
+        self._send({"type": "refuse", "code": code})
 
     def quit(self, code: int) -> None:
         """All is done: end the pump, then leave with this exit code. The last word; end yourself after it."""
@@ -119,6 +133,8 @@ class KeeperLink:
             self.on_welcome(message)
         elif kind == "pump":
             self.on_pump(_field(message, "pid", int))
+        elif kind == "leave":
+            self.on_leave()
         else:
             log.info("the keeper sent %r, which this controller does not know", kind)
 

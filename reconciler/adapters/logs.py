@@ -111,6 +111,11 @@ class PumpSink:
         """What is wrong with this stream. While it has trouble its bytes wait in the FIFO."""
         return self._troubles.get(stream_id)
 
+    @property
+    def count(self) -> int:
+        """How many streams are open: one pipe each."""
+        return len(self._streams)
+
     def reopen(self) -> None:
         """Have the pump open all files anew: someone moved them. A pump that is not there will do so anyway."""
         self._say({"type": "reopen"})

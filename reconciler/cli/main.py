@@ -29,6 +29,7 @@ CHAPTERS: dict[str, dict[str, Verb]] = {
     "Run": {
         "run": Verb("daemon", "Run the daemon in the foreground, for systemd and containers."),
         "up": Verb("daemon", "Try out a directory: run it, show live what happens, Ctrl-C drains."),
+        "reexec": Verb("reexec", "Replace the daemon by the code that is installed now; processes stay."),
         "shutdown": Verb("operate", "End the daemon in good order."),
     },
     "Declare": {

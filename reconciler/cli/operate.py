@@ -172,7 +172,7 @@ def print_result(answer: Json, ordinals: list[int] | None = None, *, dry_run: bo
 
 
 @click.command()
-@click.option("--keep", is_flag=True, help="Leave the processes running. (Not in this release.)")
+@click.option("--keep", is_flag=True, help="Leave the processes running; the next `run` takes them over.")
 @click.option("--wait", is_flag=True, help="Return when the daemon is gone.")
 @click.option("--timeout", type=DURATION, help="With --wait: for how long; the end goes on anyway.")
 @dry_run_option
@@ -180,21 +180,24 @@ def print_result(answer: Json, ordinals: list[int] | None = None, *, dry_run: bo
 def shutdown(session: Session, keep: bool, wait: bool, timeout: float | None, dry_run: bool) -> int:
     """End the daemon in good order: all processes are drained, in order, within its shutdownTimeout.
 
+    With --keep they run on. What they print waits in their pipes, and they with it once those are full; the next `run`
+    on the same state directory takes all of it over.
+
     \b
     reconciler shutdown
     reconciler shutdown --wait --timeout 2m
+    reconciler shutdown --keep --wait
     """
-    if keep:
-        raise click.UsageError("--keep (leave the processes running) comes with a later release; nothing was done")
     if timeout is not None and not wait:
         raise click.UsageError("--timeout is for --wait")
     client = session.client()
     running = _running(client.processes())
     if dry_run:
-        say(f"reconciler would be shut down, {counted(running, 'process')} drained (dry run)")
+        say(f"reconciler would be shut down, {counted(running, 'process')} {'kept' if keep else 'drained'} (dry run)")
         return DONE
-    client.shutdown()
-    say("reconciler is shutting down" if not wait else f"reconciler is shutting down, draining {running}")
+    client.shutdown(keep=keep)
+    fate = f", {counted(running, 'process')} kept" if keep else f", draining {running}" if wait else ""
+    say(f"reconciler is shutting down{fate}")
     return _wait_for_the_end(client, timeout) if wait else DONE
 
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import click
 
+from reconciler import __version__
 from reconciler.cli import summary
 from reconciler.cli.exits import DONE, FAILED
-from reconciler.cli.output import problem_text, say
+from reconciler.cli.output import hint, problem_text, say, warning
 from reconciler.cli.session import PROGRAM_TARGET, Session, Target, not_found, pass_session
 from reconciler.cli.tables import Table
 from reconciler.cli.text import age, age_of, counted, now, paint, plain, wrapped
@@ -30,9 +31,9 @@ def status(session: Session, name: Target | None, daemon: bool) -> int:
     reconciler status web              one Program and its processes
     reconciler status --daemon         the daemon itself
     """
-    answer = session.client().status()
     if daemon:
-        return _daemon(answer.get("daemon") or {})
+        return _daemon(session.client().daemon())
+    answer = session.client().status()
     at = now()
     things = list(answer.get("items") or ())
     problems = list(answer.get("problems") or ())
@@ -52,7 +53,9 @@ def status(session: Session, name: Target | None, daemon: bool) -> int:
     _section("Wrong", [*_source_lines(sources), *_problem_lines(errors), *_finding_lines(wrong)])
     warnings = [problem for problem in problems if problem.get("severity") == "warning"]
     remarks = [finding for finding in findings if finding.is_remark]
-    _section("To know", [*_problem_lines(warnings), *_finding_lines(remarks)])
+    daemon_remarks = [] if name is not None else list((answer.get("daemon") or {}).get("warnings") or ())
+    told = (wrapped(plain(f"daemon: {text}")) for text in daemon_remarks)
+    _section("To know", [*told, *_problem_lines(warnings), *_finding_lines(remarks)])
     return FAILED if wrong or errors or sources else DONE
 
 
@@ -121,8 +124,16 @@ def _daemon(daemon: Json) -> int:
     """All that the controller tells about itself, as it names it."""
     width = max((len(key) for key in daemon), default=0)
     for key, value in daemon.items():
+        if key == "warnings":
+            continue
         shown = "-" if value is None else str(value).lower() if isinstance(value, bool) else _flat(value)
         say(f"{plain(key):<{width}}  {plain(shown)}")
+    for text in daemon.get("warnings") or ():
+        warning(str(text))
+    if daemon.get("safeMode"):
+        hint("`reconciler reexec` ends safe mode, once what kills the controller is mended")
+    if daemon.get("version") not in (None, __version__):
+        hint(f"version {__version__} is installed here: `reconciler reexec` replaces what runs, `--keeper` all of it")
     is_well = not daemon.get("safeMode") and daemon.get("ready", True) and not daemon.get("conditions")
     return DONE if is_well else FAILED
 

@@ -28,7 +28,7 @@ class Client:
 
     def __init__(self, paths: Sequence[str], *, timeout_seconds: float = REQUEST_SECONDS) -> None:
         self._paths = list(paths)
-        self._timeout_seconds = timeout_seconds
+        self.timeout_seconds = timeout_seconds
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -50,6 +50,15 @@ class Client:
     def processes(self) -> list[Json]:
         """One row per process, each with its program."""
         return list(self._read("/v1/processes").get("items", ()))
+
+    def daemon(self) -> Json:
+        """The daemon alone. One that is older than this question is asked for all it has."""
+        try:
+            return self._read("/v1/daemon")
+        except ApiFailure as failure:
+            if failure.reason != "NoSuchPath":
+                raise
+            return dict(self.status().get("daemon") or {})
 
     def status(self) -> Json:
         """The daemon, all objects, problems and sources in one answer."""
@@ -93,11 +102,11 @@ class Client:
         with self._translated():
             wire, answer = self._ask("GET", path, query)
             with wire:
-                wire.deadline.extend_to(None if follow else monotonic() + self._timeout_seconds)
+                wire.deadline.extend_to(None if follow else monotonic() + self.timeout_seconds)
                 for piece in answer.pieces():
                     yield piece
                     if not follow:  # a log may be long, but it may not come to a halt
-                        wire.deadline.extend_to(monotonic() + self._timeout_seconds)
+                        wire.deadline.extend_to(monotonic() + self.timeout_seconds)
 
     def version(self) -> Json:
         """The controller's version, which may be older than ours: it is replaced later than our files are."""
@@ -136,6 +145,10 @@ class Client:
     def shutdown(self, *, keep: bool = False) -> None:
         """Begin an orderly end; `keep` leaves the processes running."""
         self._text("POST", "/v1/shutdown", {"keep": keep})
+
+    def reexec(self, *, keeper: bool = False, dry_run: bool = False) -> Json:
+        """Begin to replace the daemon by the code that is installed now; says who will be, and by which version."""
+        return self._change("POST", "/v1/reexec", {"keeper": keeper}, dry_run=dry_run)
 
     # -- how -------------------------------------------------------------------------------------------------------
 
@@ -178,7 +191,7 @@ class Client:
 
     def _ask(self, method: str, path: str, query: Json, body: Json | None = None) -> tuple[Wire, Answer]:
         """Send a request and read the head of the answer; the caller reads the rest and closes the wire."""
-        deadline = Deadline(monotonic() + self._timeout_seconds)
+        deadline = Deadline(monotonic() + self.timeout_seconds)
         arguments = "&".join(f"{key}={_argument(value)}" for key, value in query.items() if _is_given(value))
         target = f"{path}?{arguments}" if arguments else path
         payload = None if body is None else json.dumps(body).encode()
@@ -222,14 +235,14 @@ class Client:
         raise NoController(tried)
 
     def _translated(self) -> "_Translated":
-        return _Translated(self._timeout_seconds)
+        return _Translated(self.timeout_seconds)
 
 
 class _Translated:
     """Turns what happened on the wire into what a person can act on."""
 
     def __init__(self, timeout_seconds: float) -> None:
-        self._timeout_seconds = timeout_seconds
+        self.timeout_seconds = timeout_seconds
 
     def __enter__(self) -> None:
         return None
@@ -237,7 +250,7 @@ class _Translated:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, Expired):
             raise TimedOut(
-                f"the controller did not answer within {self._timeout_seconds:g}s; it may be starting or hang:"
+                f"the controller did not answer within {self.timeout_seconds:g}s; it may be starting or hang:"
                 " look at its log, or ask again"
             ) from None
         if isinstance(error, Disconnected):

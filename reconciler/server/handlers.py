@@ -15,7 +15,7 @@ from reconciler.server.answers import Json, bad_request, json_answer, list_answe
 from reconciler.server.calls import Call
 from reconciler.server.httpstack import StreamResponse
 from reconciler.server.openapi import document
-from reconciler.server.operations import LogOptions, Operations, ReadLogs, RequestShutdown
+from reconciler.server.operations import Lifecycle, LogOptions, Operations, ReadLogs
 from reconciler.server.routes import ROUTES
 from reconciler.server.streams import Streams
 
@@ -29,13 +29,13 @@ class Handlers:
         self,
         engine: Operations,
         read_logs: ReadLogs,
-        request_shutdown: RequestShutdown,
+        lifecycle: Lifecycle,
         streams: Streams,
         about: Mapping[str, Any],
     ) -> None:
         self._engine = engine
         self._read_logs = read_logs
-        self._request_shutdown = request_shutdown
+        self._lifecycle = lifecycle
         self._streams = streams
         self._about = dict(about)
         self._openapi = document(str(about.get("version", "")))
@@ -82,6 +82,10 @@ class Handlers:
     async def processes(self, call: Call) -> StreamResponse:
         """Rows."""
         return await list_answer(self._engine.processes())
+
+    async def daemon(self, call: Call) -> StreamResponse:
+        """The daemon alone: cheap, however many objects there are."""
+        return json_answer(self._engine.daemon_status())
 
     async def status(self, call: Call) -> StreamResponse:
         """All in one."""
@@ -146,8 +150,13 @@ class Handlers:
 
     async def shutdown(self, call: Call) -> StreamResponse:
         """Begin to end."""
-        self._request_shutdown(call.body["keep"])
+        self._lifecycle.shutdown(keep=call.body["keep"])
         return json_answer({"message": "shutting down"}, 202)
+
+    async def reexec(self, call: Call) -> StreamResponse:
+        """Begin to make room for the code that is installed now."""
+        renewal = self._lifecycle.reexec(keeper=call.body["keeper"], dry_run=call.is_dry_run)
+        return json_answer(await self._finished(renewal), 202)
 
     async def finish(self, grace_seconds: float) -> None:
         """Wait for what is being done, whether or not somebody still waits for the answer."""

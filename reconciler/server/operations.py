@@ -35,6 +35,13 @@ class Operations(Protocol):
     def ready(self) -> bool: ...
 
 
+class Lifecycle(Protocol):
+    """The daemon's own end, and its renewal. What cannot be is raised as ApiError; what is begun goes on by itself."""
+
+    def shutdown(self, *, keep: bool) -> None: ...  # keep: the processes are left running
+    async def reexec(self, *, keeper: bool, dry_run: bool) -> Json: ...  # answers with what will be replaced
+
+
 class LogOptions(NamedTuple):
     """What of the logs is wanted."""
 
@@ -48,9 +55,6 @@ class LogOptions(NamedTuple):
 
 LogFiles = Callable[[], list[Json]]
 """The files there are now, `{ordinal, stream, path}`; asked again while following, for new replicas."""
-
-RequestShutdown = Callable[[bool], None]
-"""Begins an orderly end; True: the processes are kept."""
 
 ReadLogs = Callable[[LogFiles, LogOptions, asyncio.Event], AsyncIterator[bytes]]
 """Reads logs; ends at the end of the files or, when following, once the event is set."""

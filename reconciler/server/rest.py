@@ -21,11 +21,11 @@ from reconciler.server.answers import bad_request, error_answer
 from reconciler.server.calls import Call, MethodNotAllowed, read_call
 from reconciler.server.handlers import Handlers
 from reconciler.server.httpstack import BaseRequest, RequestHandler, Response, Server, StreamResponse
-from reconciler.server.operations import LogFiles, LogOptions, Operations, ReadLogs, RequestShutdown
+from reconciler.server.operations import Lifecycle, LogFiles, LogOptions, Operations, ReadLogs
 from reconciler.server.routes import BODY_LIMIT_BYTES
 from reconciler.server.streams import Streams
 
-__all__ = ["LogFiles", "LogOptions", "Operations", "ReadLogs", "RequestShutdown", "RestServer"]
+__all__ = ["Lifecycle", "LogFiles", "LogOptions", "Operations", "ReadLogs", "RestServer"]
 
 IDLE_SECONDS = 75.0  # a connection without a request
 CLOSE_SECONDS = 5.0
@@ -40,14 +40,14 @@ class RestServer:
         self,
         engine: Operations,
         read_logs: ReadLogs,
-        request_shutdown: RequestShutdown,
+        lifecycle: Lifecycle,
         *,
         about: Mapping[str, Any],
         rules: AccessRules | None = None,
     ) -> None:
         self.rules = rules or AccessRules()
         self._streams = Streams()
-        self._handlers = Handlers(engine, read_logs, request_shutdown, self._streams, about)
+        self._handlers = Handlers(engine, read_logs, lifecycle, self._streams, about)
         self._http: _HttpServer | None = None
         self._listener: asyncio.Server | None = None
 

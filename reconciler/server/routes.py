@@ -162,6 +162,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route("GET", "/v1/programs/{name}", "program", "one Program with its status", query=(_EFFECTIVE,)),
     Route("GET", "/v1/processes", "processes", "one row per replica of all Programs"),
+    Route("GET", "/v1/daemon", "daemon", "the daemon itself: versions, pids, counts, what is wrong with it"),
     Route("GET", "/v1/status", "status", "the daemon, all objects, all problems and sources in one answer"),
     Route(
         "GET",
@@ -204,6 +205,16 @@ ROUTES: tuple[Route, ...] = (
         "end in order",
         Level.OPERATE,
         body=_object(keep=_flag("leave the processes running")),
+        status=202,
+    ),
+    Route(
+        "POST",
+        "/v1/reexec",
+        "reexec",
+        "replace controller and pump by the code that is installed now, which is tried out first; processes stay",
+        Level.OPERATE,
+        (_DRY_RUN,),
+        _object(keeper=_flag("replace the keeper, too, in place")),
         status=202,
     ),
 )

@@ -26,6 +26,7 @@ class Line:
         self.link.on_signal = self.told.append
         self.link.on_welcome = self.told.append
         self.link.on_pump = self.told.append
+        self.link.on_leave = lambda: self.told.append("leave")
         self.link.on_lost = lambda: self.told.append("lost")
 
     def heard(self) -> list[wire.Message]:
@@ -57,6 +58,9 @@ async def test_says_what_the_wire_knows(line: Line) -> None:
     link.hold("/a")
     link.release("/a")
     link.ack([ProcessId(1, 2), ProcessId(3, 4)])
+    link.stop()
+    link.replace(keeper=True)
+    link.refuse(2)
     link.quit(5)
     assert link.idle
     assert line.heard() == [
@@ -65,6 +69,9 @@ async def test_says_what_the_wire_knows(line: Line) -> None:
         {"type": "hold", "fifo": "/a"},
         {"type": "release", "fifo": "/a"},
         {"type": "ack", "exits": [[1, 2], [3, 4]]},
+        {"type": "stop"},
+        {"type": "replace", "keeper": True},
+        {"type": "refuse", "code": 2},
         {"type": "quit", "code": 5},
     ]
 
@@ -76,7 +83,8 @@ async def test_the_descriptor_does_not_go_on_to_processes(line: Line) -> None:
 async def test_hands_on_what_it_hears_and_answers_pings(line: Line) -> None:
     welcome = {"type": "welcome", "wire": 1, "keeper": 1, "pump": 2, "safe_mode": False, "deaths": 0}
     await line.say(welcome, {"type": "ping", "n": 7}, {"type": "signal", "name": "TERM"}, {"type": "pump", "pid": 9})
-    assert line.told == [welcome, "TERM", 9]
+    await line.say({"type": "leave"})
+    assert line.told == [welcome, "TERM", 9, "leave"]
     assert line.heard() == [{"type": "pong", "n": 7}]
 
 

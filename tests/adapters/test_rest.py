@@ -164,6 +164,18 @@ def test_shutdown_is_accepted_and_asked_for(api: Served) -> None:
     assert api.engine.asked == [("shutdown", True)]
 
 
+@pytest.mark.parametrize(("body", "keeper"), [(None, False), ({}, False), ({"keeper": True}, True)])
+def test_reexec_is_accepted_and_asked_for(api: Served, body: Any, keeper: bool) -> None:
+    assert api.ask("POST", "/v1/reexec", body) == (202, {"done": "reexec"})
+    assert api.engine.asked[-1] == ("reexec", keeper, False)
+    assert api.ask("POST", "/v1/reexec?dryRun=1", body)[0] == 202
+    assert api.engine.asked[-1] == ("reexec", keeper, True)
+
+
+def test_the_daemon_is_asked_about_without_all_its_objects(api: Served) -> None:
+    assert api.ask("GET", "/v1/daemon") == (200, api.engine.daemon_status())
+
+
 def test_what_a_client_asked_for_is_finished_although_it_left(api: Served) -> None:
     api.run(api.engine.answer_may_come.clear)
     connection = Connection(api.path)

@@ -1,5 +1,6 @@
 """The keeper's decisions, without a process: every cell of its table, and the stories that the cells tell together."""
 
+import json
 import signal
 from collections.abc import Callable
 from itertools import product
@@ -9,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler import keeping, wire
-from reconciler.keeping import TABLE, Event, Keeping, Limits, Service, State, restart_delay
+from reconciler.keeping import TABLE, Keeping
+from reconciler.services import Event, Limits, Service, State, restart_delay
 
 FOREVER = float("inf")
 
@@ -20,6 +22,7 @@ class World:
     def __init__(self) -> None:
         self.did: list[tuple[object, ...]] = []
         self.lines: list[str] = []
+        self.notices: list[str] = []
         self.startable = True
         self._last_pid = 100
 
@@ -39,6 +42,9 @@ class World:
 
     def release(self, path: str) -> None:
         self.did.append(("release", path))
+
+    def notify(self, state: str) -> None:
+        self.notices.append(state)
 
     def log(self, text: str) -> None:
         self.lines.append(text)
@@ -135,6 +141,7 @@ LEADS_TO = {
     "greet": State.UP,
     "pulse": State.UP,
     "kill": State.KILLED,
+    "retire": State.RETIRING,
     "replace": State.KILLED,
     "bury": State.DOWN,
     "mute": State.MUTE,
@@ -247,15 +254,75 @@ def test_deaths_of_the_pump_make_no_controller_careful(up: Story) -> None:
     assert up.world.take()[-1] == ("start", "controller")
 
 
-def test_a_controller_replaced_on_request_did_not_die(up: Story) -> None:
+# ---- other code ----
+
+
+def make_room(story: Story) -> None:
+    """Both leave, as they were asked to."""
+    for service in (story.pump, story.controller):
+        story.dies(service, 0)
+    story.wait()
+
+
+def test_usr1_has_both_write_what_they_have_to_and_starts_the_next_ones_at_once(up: Story) -> None:
     for _ in range(4):
-        pid = up.controller.pid
+        controller, pump = up.controller.pid, up.pump.pid
         up.keeping.signalled("USR1", up.now)
-        assert ("signal", pid, "KILL") in up.world.take()
-        up.dies(up.controller, signal.SIGKILL)
-        up.wait()
-        assert up.world.take()[-1] == ("start", "controller")
+        assert up.world.take() == [("signal", pump, "TERM")]
+        assert up.heard() == [{"type": "leave"}]
+
+        make_room(up)
+
+        assert up.world.take() == [("hang up",), ("start", "pump"), ("start", "controller")]
+        assert {up.controller.pid, up.pump.pid}.isdisjoint({controller, pump})
         assert up.greet()["deaths"] == 0
+
+
+def test_the_next_one_is_started_when_the_former_is_gone_and_not_before(up: Story) -> None:
+    up.keeping.signalled("USR1", up.now)
+    up.wait(1)
+    assert ("start", "controller") not in up.world.take()
+    assert up.heard_types() == ["leave"]  # no pings: it has other things to do
+
+
+def test_who_does_not_make_room_in_five_seconds_is_killed_and_that_is_no_death_either(up: Story) -> None:
+    controller, pump = up.controller.pid, up.pump.pid
+    up.keeping.signalled("USR1", up.now)
+    up.world.take()
+    up.wait(4.9)
+    assert up.world.take() == []
+    up.wait(0.2)
+    assert up.world.take() == [("signal", pump, "KILL"), ("signal", controller, "KILL")]
+    make_room(up)
+    assert up.greet()["deaths"] == 0
+
+
+def test_a_controller_that_has_not_even_said_hello_has_nothing_to_write(story: Story) -> None:
+    story.keeping.signalled("USR1", story.now)
+    assert ("signal", story.controller.pid, "KILL") in story.world.take()
+    make_room(story)
+    assert story.greet()["deaths"] == 0
+
+
+def test_what_happens_while_it_makes_room_is_told_to_the_next(up: Story) -> None:
+    up.keeping.signalled("USR1", up.now)
+    up.heard()
+    up.orphan_ends(7)
+    up.keeping.signalled("HUP", up.now)
+    up.keeping.signalled("TERM", up.now)
+    up.say("ack", exits=[])  # its last words are heard
+    up.keeping.lost("", up.now)
+    make_room(up)
+    up.say("hello", wire=1, pid=1)
+    assert up.heard_types() == ["welcome", "TERM", "HUP", "exits"]
+
+
+def test_a_quit_while_it_makes_room_is_the_end(up: Story) -> None:
+    up.keeping.signalled("USR1", up.now)
+    up.say("quit", code=0)
+    up.dies(up.pump, 0)
+    up.dies(up.controller, 0)
+    assert up.keeping.finished
 
 
 def test_a_request_to_replace_ends_the_wait_for_the_next_start(story: Story) -> None:
@@ -266,6 +333,165 @@ def test_a_request_to_replace_ends_the_wait_for_the_next_start(story: Story) -> 
     assert story.controller.state is State.DOWN
     story.keeping.signalled("USR1", story.now)
     assert story.controller.state is State.STARTING
+
+
+def test_a_request_to_replace_ends_safe_mode_and_forgets_the_deaths_that_led_to_it(story: Story) -> None:
+    for _ in range(3):
+        story.dies(story.controller)
+        story.wait(1)
+    assert story.greet()["safe_mode"] is True
+    story.keeping.signalled("USR1", story.now)
+    make_room(story)
+    assert story.greet()["safe_mode"] is False
+    for _ in range(2):
+        story.dies(story.controller)
+        story.wait(1)
+    assert story.greet()["safe_mode"] is False
+    assert story.pump.score == 0
+
+
+# ---- other code in the keeper's own place ----
+
+
+def hand_over(story: Story) -> None:
+    """Another keeper goes on from what this one knows, as it comes out of a file."""
+    document = json.loads(json.dumps(story.keeping.document()))
+    story.keeping = Keeping(story.world, story.keeping._limits, keeper_pid=1, former=document)
+
+
+def test_the_keeper_hands_over_when_the_controller_is_gone_and_before_the_next_is_started(up: Story) -> None:
+    up.say("replace", keeper=True)
+    assert not up.keeping.may_hand_over
+    assert up.heard_types() == ["leave"]
+    up.dies(up.controller, 0)
+    assert up.keeping.may_hand_over
+    assert ("start", "controller") not in up.world.take()
+
+
+@pytest.mark.parametrize("keeper", [False, None, 1, "yes"])
+def test_the_keeper_stays_unless_it_is_meant(up: Story, keeper: object) -> None:
+    up.say("replace", keeper=keeper)
+    up.dies(up.controller, 0)
+    assert not up.keeping.may_hand_over
+    up.wait()
+    assert up.controller.state is State.STARTING
+
+
+def test_a_keeper_that_is_leaving_hands_nothing_over(up: Story) -> None:
+    up.say("quit", code=0)
+    up.say("replace", keeper=True)
+    assert not up.keeping.handing_over
+    assert up.controller.state is State.LEAVING
+
+
+def test_the_next_keeper_knows_whom_it_has_and_what_is_still_to_be_told(up: Story) -> None:
+    up.keeping.signalled("INT", up.now)
+    up.heard()
+    up.orphan_ends(7, 256)
+    up.orphan_ends(8)
+    up.say("ack", exits=[[8, 80]])
+    up.say("replace", keeper=True)
+    up.keeping.signalled("HUP", up.now)
+    up.dies(up.controller, 0)
+    pump = up.pump.pid
+    up.world.take()
+
+    hand_over(up)
+
+    assert not up.keeping.handing_over
+    up.wait()
+    assert up.world.take() == [("start", "controller")], "the pump is still making room"
+    up.dies(up.pump, 0)
+    up.wait()
+    assert (up.world.take(), up.pump.pid != pump) == ([("start", "pump")], True)
+    up.say("hello", wire=1, pid=1)
+    welcome, *others = up.heard()
+    assert (welcome["deaths"], welcome["handovers"], welcome["pump"]) == (0, 1, up.pump.pid)
+    assert others[0] == {"type": "signal", "name": "INT"}
+    assert others[1] == {"type": "signal", "name": "HUP"}
+    assert others[2] == {"type": "exits", "exits": [[7, 70, 256]]}
+
+
+def test_deaths_before_count_on_and_a_pump_that_waits_goes_on_waiting(story: Story) -> None:
+    story.dies(story.controller)
+    story.wait()
+    story.greet()
+    for _ in range(3):
+        story.dies(story.pump)
+        story.wait(0.05)
+    story.say("replace", keeper=True)  # which also ends the pump's wait
+    story.dies(story.controller, 0)
+    hand_over(story)
+    assert story.pump.state is State.UP
+    story.wait()
+    assert story.greet()["deaths"] == 1
+    hand_over(story)
+    assert story.controller.state is State.UP
+
+
+def test_a_controller_that_could_never_work_under_one_keeper_may_under_the_next(up: Story) -> None:
+    up.say("replace", keeper=True)
+    up.dies(up.controller, 0)
+    hand_over(up)
+    up.wait()
+    up.say("refuse", code=2)
+    assert up.keeping.exit_code is None
+
+
+# ---- arguments that make no sense ----
+
+
+def test_a_first_controller_that_cannot_work_with_its_arguments_ends_the_keeper_with_its_code(story: Story) -> None:
+    story.say("refuse", code=2)
+    story.dies(story.pump, 0)
+    story.dies(story.controller, 2 << 8)
+    assert (story.keeping.finished, story.keeping.exit_code) == (True, 2)
+
+
+def test_a_later_one_is_started_again_until_what_it_read_is_mended(up: Story) -> None:
+    up.dies(up.controller)
+    up.wait()
+    up.say("refuse", code=2)
+    up.dies(up.controller, 2 << 8)
+    assert up.keeping.exit_code is None
+    assert "processes are left alone" in up.world.lines[-2]
+    up.wait(1)
+    assert up.controller.state is State.STARTING
+
+
+# ---- what the service manager hears ----
+
+
+def test_it_hears_of_readiness_reloading_and_the_end(story: Story) -> None:
+    notices = story.world.notices
+    story.greet()
+    assert notices == []
+    story.say("ready")
+    story.keeping.signalled("HUP", story.now)
+    story.say("ready")
+    story.keeping.signalled("USR1", story.now)
+    story.heard()
+    make_room(story)
+    story.greet()
+    story.say("ready")
+    story.say("replace", keeper=False)
+    assert notices == ["READY=1", "RELOADING=1", "READY=1", "RELOADING=1", "READY=1", "RELOADING=1"]
+    del notices[:]
+    story.keeping.signalled("TERM", story.now)
+    story.say("quit", code=0)
+    story.keeping.signalled("USR1", story.now)
+    story.say("replace", keeper=True)
+    assert notices == ["STOPPING=1", "STOPPING=1"]
+
+
+def test_an_end_over_the_api_is_told_to_the_manager_and_to_later_controllers(up: Story) -> None:
+    up.say("stop")
+    assert up.world.notices == ["STOPPING=1"]
+    assert up.heard() == [], "it knows"
+    up.dies(up.controller)
+    up.wait()
+    up.say("hello", wire=1, pid=1)
+    assert up.heard_types() == ["welcome", "TERM"]
 
 
 # ---- is it alive? ----
@@ -345,6 +571,7 @@ def test_an_end_without_words_is_not_worth_a_line_the_exit_is(up: Story) -> None
         {"type": "quit"},
         {"type": "quit", "code": None},
         {"type": "quit", "code": "x"},
+        {"type": "replace"},
     ],
 )
 def test_a_message_that_breaks_the_contract_costs_the_connection_and_nothing_else(
@@ -609,7 +836,10 @@ def step(story: Story, seconds: float, meanwhile: Callable[[], None]) -> None:
 
 
 EVENTS = st.sampled_from(
-    ["dies", "pump dies", "orphan", "hello", "ack", "lost", "wait", "wait long", "TERM", "INT", "HUP", "USR1", "USR2"]
+    [
+        *("dies", "pump dies", "orphan", "hello", "ack", "lost", "ready", "replace", "hand over", "wait", "wait long"),
+        *("TERM", "INT", "HUP", "USR1", "USR2"),
+    ]
 )
 
 
@@ -638,10 +868,13 @@ def happens(story: Story, event: str) -> None:
         case "hello":
             if story.controller.state in (State.STARTING, State.UP):
                 story.greet()
-        case "ack":
-            story.say("ack", exits=[[7, 70]])
+        case "ack" | "ready" | "replace":
+            story.say(event, exits=[[7, 70]], keeper=True)
         case "lost":
             story.keeping.lost("", story.now)
+        case "hand over":
+            if story.keeping.may_hand_over:
+                hand_over(story)
         case "wait" | "wait long":
             story.wait(1 if event == "wait" else 100)
         case _:

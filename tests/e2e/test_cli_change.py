@@ -355,9 +355,12 @@ class TestShutdown:
         assert call("shutdown", "--dry-run").out == "reconciler would be shut down, 1 process drained (dry run)\n"
         assert not fake.asked("POST", "/v1/shutdown")
 
-    def test_keep_is_refused_for_now(self, fake: FakeController, call: Call) -> None:
-        code, _, err = call("shutdown", "--keep")
-        assert (code, "later release" in err, fake.requests) == (2, True, [])
+    def test_processes_may_be_kept(self, fake: FakeController, call: Call) -> None:
+        fake.programs = {"web": program("web")}
+        fake.answers("POST", "/v1/shutdown", {}, 202)
+        assert call("shutdown", "--keep", "--dry-run").out.endswith("2 processes kept (dry run)\n")
+        assert call("shutdown", "--keep") == (0, "reconciler is shutting down, 2 processes kept\n", "")
+        assert [request.body for request in fake.asked("POST", "/v1/shutdown")] == [{"keep": True}]
 
     def test_waiting_for_the_end_has_an_end(self, fake: FakeController, call: Call) -> None:
         fake.programs = {"web": program("web")}

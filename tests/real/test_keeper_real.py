@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from reconciler import wire
+from reconciler import __version__, handover, wire
 from support.keeper_puppet import Actor, Running, Stage, eventually, is_running
 
 Run = Callable[..., Running]
@@ -27,8 +27,8 @@ def stage(tmp_path) -> Iterator[Stage]:
 def run(tmp_path, stage) -> Iterator[Run]:
     started: list[Running] = []
 
-    def run(*arguments: str, state: str = "state", **limits: float) -> Running:
-        running = Running(str(tmp_path / state), stage, limits, arguments)
+    def run(*arguments: str, state: str = "state", executable: str = sys.executable, **limits: float) -> Running:
+        running = Running(str(tmp_path / state), stage, limits, arguments, executable)
         started.append(running)
         return running
 
@@ -71,6 +71,7 @@ class TestStarting:
         welcome = controller.greet()
 
         facts = {"wire": 1, "keeper": running.process.pid, "pump": pump.pid, "safe_mode": False, "deaths": 0}
+        facts |= {"version": __version__, "handover": handover.VERSION, "handovers": 0}
         assert welcome == {"type": "welcome", **facts}
         assert quit_by(controller, running) == 0
 
@@ -191,10 +192,172 @@ class TestRestarting:
             controller = stage.next("controller")
             assert controller.greet()["deaths"] == 0
             running.signal(signal.SIGUSR1)
+            controller.expect("leave")
+            controller.order("exit", code=0)
         last = stage.next("controller")
         assert "--safe-mode" not in last.argv
         last.greet()
         assert quit_by(last, running) == 0
+
+
+class TestHandingOver:
+    """`replace` with `keeper`: the program is another one, the process is the same."""
+
+    def change_over(self, controller: Actor, code: int = 0) -> None:
+        controller.say("replace", keeper=True)
+        controller.expect("leave")
+        controller.order("exit", code=code)
+
+    def test_the_pid_stays_and_both_are_started_anew_by_the_next_program(self, run, stage):
+        running = run("-f", "a b")
+        pump, controller = stage.next("pump"), stage.next("controller")
+        controller.greet()
+        began = start_of(running)
+
+        self.change_over(controller)
+
+        pump.expect("got", signal="SIGTERM")
+        successor = stage.next("controller")
+        welcome = successor.greet()
+        assert (welcome["keeper"], welcome["handovers"], welcome["deaths"]) == (running.process.pid, 1, 0)
+        assert welcome["pump"] == stage.next("pump").pid
+        assert successor.argv[-2:] == ["-f", "a b"]
+        assert successor.entry["boot_nofile"] == controller.entry["boot_nofile"]
+        assert len(successor.entry["fds"]) == len(controller.entry["fds"])
+        assert start_of(running) == began
+        assert quit_by(successor, running, 3) == 3
+        assert not os.path.exists(f"{running.state_dir}/run/reconciler.sock")
+
+    def test_requests_and_the_lock_are_held_all_the_time(self, run, stage):
+        running = run()
+        controller = stage.next("controller")
+        controller.greet()
+        address = f"{running.state_dir}/run/reconciler.sock"
+        waiting = [wire.connect_unix(address, socket.SOCK_STREAM)]
+        inode = os.stat(address).st_ino
+        for count in range(1, 4):
+            self.change_over(controller)
+            controller = stage.next("controller")
+            assert controller.greet()["handovers"] == count
+            waiting.append(wire.connect_unix(address, socket.SOCK_STREAM))
+            second = run()
+            assert second.leaves() == 6
+            assert f"(pid {running.process.pid})" in second.log()
+        assert os.stat(address).st_ino == inode
+        for client in waiting:
+            client.close()
+        assert quit_by(controller, running) == 0
+
+    def test_no_exit_is_lost_or_doubled_and_old_ones_are_told_again(self, run, stage):
+        running = run()
+        controller = stage.next("controller")
+        controller.greet()
+        expected: dict[tuple[int, int], int] = {}
+        for number in range(4):
+            # Some end before, some meanwhile, some after; the last by a signal.
+            for wait, code in (("0", 7), ("0.05", 9), ("0.2", 33), ("0.5", 0)):
+                expected[controller.spawn(f"sleep {wait}; exit {code}")] = code << 8
+            expected[controller.spawn("sleep 0.1; kill -9 $$")] = signal.SIGKILL
+            self.change_over(controller)
+            controller = stage.next("controller")
+            assert controller.greet()["handovers"] == number + 1
+        told: dict[tuple[int, int], int] = {}
+        while len(told) < len(expected):
+            told |= {(pid, start): status for pid, start, status in controller.expect("exits")["exits"]}
+        assert told == expected
+        controller.say("ack", exits=[list(process) for process in expected])
+        self.change_over(controller)
+        last = stage.next("controller")
+        last.greet()
+        last.say("ready")
+        eventually(lambda: running.log().count("is ready") == 1)
+        assert not last.heard_now("exits")
+        assert quit_by(last, running) == 0
+
+    def test_what_is_in_a_held_fifo_stays_there(self, run, stage, tmp_path):
+        running = run()
+        controller = stage.next("controller")
+        controller.greet()
+        path = str(tmp_path / "a.fifo")
+        os.mkfifo(path)
+        controller.say("hold", fifo=path)
+        writer = os.open(path, os.O_WRONLY)
+        os.write(writer, b"a line")
+        os.close(writer)
+        for _ in range(2):
+            self.change_over(controller)
+            controller = stage.next("controller")
+            controller.greet()
+        reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        assert os.read(reader, 100) == b"a line"
+        controller.say("release", fifo=path)
+        eventually(lambda: is_at_end(reader))
+        os.close(reader)
+        assert quit_by(controller, running) == 0
+
+    def test_signals_of_that_very_moment_are_heard_by_the_next_controller(self, run, stage):
+        running = run()
+        controller = stage.next("controller")
+        controller.greet()
+        controller.say("replace", keeper=True)
+        controller.expect("leave")
+        controller.order("exit", code=0)
+        while not stage.has_come("controller"):
+            running.signal(signal.SIGHUP)
+            running.signal(signal.SIGTERM)
+        successor = stage.next("controller")
+        successor.greet()
+        successor.expect("signal", name="TERM")
+        assert running.process.poll() is None
+        assert quit_by(successor, running) == 0
+
+    def test_a_controller_that_does_not_leave_is_killed_and_then_it_goes_on(self, run, stage):
+        running = run(drain_seconds=0.3)
+        controller = stage.next("controller")
+        controller.greet()
+        controller.say("replace", keeper=True)
+        successor = stage.next("controller")
+        assert not is_running(controller.pid)
+        assert successor.greet()["handovers"] == 1
+        assert quit_by(successor, running) == 0
+
+    def test_an_interpreter_that_is_gone_leaves_the_keeper_as_it_was(self, run, stage, tmp_path, monkeypatch):
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))  # a link knows no virtual environment
+        link = tmp_path / "python"
+        link.symlink_to(sys.executable)
+        running = run(executable=str(link))
+        controller = stage.next("controller")
+        controller.greet()
+        link.unlink()
+        self.change_over(controller)
+        eventually(lambda: "cannot be replaced: [Errno 2]" in running.log())
+        eventually(lambda: "could not be started" in running.log())
+        link.symlink_to(sys.executable)
+        successor = stage.next("controller")
+        assert successor.greet()["handovers"] == 0
+        assert quit_by(successor, running) == 0
+
+    def test_descriptors_do_not_grow(self, run, stage):
+        running = run()
+        controller = stage.next("controller")
+        controller.greet()
+        counts = []
+        for _ in range(4):
+            self.change_over(controller)
+            controller = stage.next("controller")
+            controller.greet()
+            stage.next("pump")
+            controller.say("ready")
+            eventually(lambda: running.log().count("is ready") > len(counts))
+            counts.append(len(os.listdir(f"/proc/{running.process.pid}/fd")))
+        assert len(set(counts)) == 1
+        assert quit_by(controller, running) == 0
+
+
+def start_of(running: Running) -> int:
+    found = wire.start_ticks(running.process.pid)
+    assert found is not None
+    return found
 
 
 class TestExits:

@@ -131,6 +131,8 @@ class FakeController:
                     {"program": name, **row} for name, t in self.programs.items() for row in t["status"]["processes"]
                 ]
                 return Reply({"items": rows})
+            case ["v1", "daemon"]:
+                return Reply(self.daemon)
             case ["v1", "status"]:
                 return Reply(
                     {"daemon": self.daemon, "items": things, "problems": self.problems, "sources": self.sources}

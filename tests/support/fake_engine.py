@@ -98,8 +98,11 @@ class FakeEngine:
     async def rescan(self) -> Json:
         return await self._do("rescan")
 
-    def request_shutdown(self, keep: bool) -> None:
+    def shutdown(self, *, keep: bool) -> None:
         self.asked.append(("shutdown", keep))
+
+    async def reexec(self, *, keeper: bool, dry_run: bool) -> Json:
+        return await self._do("reexec", keeper, dry_run)
 
     @property
     def ready(self) -> bool:

@@ -4,7 +4,7 @@ Run as a program it plays one of the two: it connects to the stage of the test, 
 it and does what the stage orders. It answers pings by itself, and ends when the stage is gone, so nothing is left over.
 Imported, it gives the test the other end: `Stage` and `Actor`.
 
-    python keeper_puppet.py keeper STAGE STATE_DIR LIMITS_JSON ARGUMENTS...   the real keeper, with puppets to start
+    python keeper_puppet.py keeper STAGE LIMITS_JSON KEEPER'S_ARGUMENTS...   the real keeper, with puppets to start
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import Any
 
 from reconciler import keeper, wire
-from reconciler.keeping import Limits
+from reconciler.services import Limits
 
 DEADLINE_SECONDS = 30.0  # the machine may be busy; nothing waits this long unless it is broken
 
@@ -83,6 +83,12 @@ class Actor:
             except wire.Closed:
                 self._gone = True
 
+    def heard_now(self, kind: str) -> bool:
+        """Whether a message of this type has come."""
+        with contextlib.suppress(wire.Closed):
+            self._heard.extend(wire.waiting(self._sock))
+        return any(message["type"] == kind for message in self._heard)
+
     def exits(self, count: int) -> dict[tuple[int, int], int]:
         """So many exits, from as many messages as it takes."""
         found: dict[tuple[int, int], int] = {}
@@ -121,6 +127,14 @@ class Stage:
             self._socks.append(sock)
             self._waiting.append(Actor(sock))
 
+    def has_come(self, role: str) -> bool:
+        """Whether one of this role waits for its turn."""
+        while select.select([self._listener], [], [], 0)[0]:
+            sock, _ = self._listener.accept()
+            self._socks.append(sock)
+            self._waiting.append(Actor(sock))
+        return any(actor.role == role for actor in self._waiting)
+
     def close(self) -> None:
         for sock in (self._listener, *self._socks):
             sock.close()
@@ -129,10 +143,18 @@ class Stage:
 class Running:
     """A real keeper on a state directory, with the stage that its puppets come to."""
 
-    def __init__(self, state_dir: str, stage: Stage, limits: dict[str, float], arguments: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        state_dir: str,
+        stage: Stage,
+        limits: dict[str, float],
+        arguments: tuple[str, ...],
+        executable: str = sys.executable,
+    ) -> None:
         self.state_dir = state_dir
         self.log_path = os.path.join(os.path.dirname(stage.path), "keeper.log")
-        argv = [sys.executable, __file__, "keeper", stage.path, state_dir, json.dumps(limits), *arguments]
+        argv = [executable, __file__, "keeper", stage.path, json.dumps(limits)]
+        argv += ["--state-dir", state_dir, "--", *arguments]
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
@@ -240,15 +262,17 @@ def obey(order: wire.Message, stage: socket.socket, line: socket.socket | None) 
 def main(role: str, stage_path: str, *rest: str) -> int:
     if role != "keeper":
         play(role, stage_path, list(rest))
-    state_dir, limits_json, *arguments = rest
+    limits_json, *words = rest
     limits = Limits()
     for name, value in json.loads(limits_json).items():
         setattr(limits, name, value)
     commands = {name: [sys.executable, __file__, name, stage_path] for name in ("controller", "pump")}
+    commands["keeper"] = [sys.executable, __file__, role, stage_path, limits_json]
     keeper.keep_standard_streams()
     log = keeper.Log(2)
     try:
-        return keeper.run(state_dir, arguments, log, limits, commands)
+        state_dir, handover_fd, arguments = keeper.parse(words)
+        return keeper.run(state_dir, arguments, log, limits, commands, handover_fd)
     except keeper.Refused as refused:
         log(str(refused))
         return refused.exit_code

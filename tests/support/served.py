@@ -131,7 +131,7 @@ def serving(folder: Path, engine: Callable[[], FakeEngine], rules: AccessRules |
         fake = engine()
         served = Served(path, fake, loop)
         about = {"version": "1.2.3", "python": "3", "wire": 1}
-        served.server = RestServer(fake, served.read_logs, fake.request_shutdown, about=about, rules=rules)
+        served.server = RestServer(fake, served.read_logs, fake, about=about, rules=rules)
         await served.server.start(listener.dup())
         return served
 

@@ -1,0 +1,53 @@
+"""What this process and its user look like to the kernel: memory, descriptors, and how large a new pipe would be."""
+
+import fcntl
+import os
+import resource
+
+FULL_PIPE_BYTES = 64 * 1024
+_SOFT_LIMIT = "/proc/sys/fs/pipe-user-pages-soft"
+
+
+def resident_bytes() -> int:
+    """Memory of this process that is in use."""
+    with open("/proc/self/statm", "rb") as statm:
+        return int(statm.read().split()[1]) * resource.getpagesize()
+
+
+def open_files() -> int:
+    """Descriptors of this process."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+def new_pipe_bytes() -> int | None:
+    """What a pipe made now would hold. None: none could be made.
+
+    A user without privileges (root of a container is one) gets small ones once all their pipes together are over a
+    limit; so the answer is also about pipes that others of this user made.
+    """
+    try:
+        ends = os.pipe()
+    except OSError:
+        return None
+    try:
+        return fcntl.fcntl(ends[0], fcntl.F_GETPIPE_SZ)
+    finally:
+        for fd in ends:
+            os.close(fd)
+
+
+def pipe_warning(pipe_bytes: int | None) -> str:
+    """What to know and do when pipes have become small; empty while they are not."""
+    if pipe_bytes is None or pipe_bytes >= FULL_PIPE_BYTES:
+        return ""
+    try:
+        with open(_SOFT_LIMIT, encoding="ascii") as file:
+            pages = int(file.read())
+    except (OSError, ValueError):
+        limit = _SOFT_LIMIT
+    else:
+        limit = f"fs.pipe-user-pages-soft = {pages}, {pages * resource.getpagesize() // FULL_PIPE_BYTES} full pipes"
+    return (
+        f"new log pipes hold {pipe_bytes // 1024} KiB instead of {FULL_PIPE_BYTES // 1024}: this user is over the"
+        f" kernel's limit ({limit}); a process waits sooner for its output to be taken. Raise it with sysctl"
+    )

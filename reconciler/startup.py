@@ -1,0 +1,96 @@
+"""What a controller is started with: its arguments, the configuration, limits; and whether it could work with them.
+
+Everything here happens before anything is taken over, and again at a rehearsal, when nothing shall be.
+"""
+
+import argparse
+import grp
+import json
+import os
+import platform
+import resource
+import sys
+from collections.abc import Sequence
+
+from reconciler import __version__, wire
+from reconciler.adapters.documents import read_documents, read_manifest_file
+from reconciler.model.decode import decode
+from reconciler.model.manifest import Config
+from reconciler.model.problems import Problem
+from reconciler.server.access import AccessRules, Level
+
+STARTING_PER_CPU = 4
+ABOUT = {"version": __version__, "python": platform.python_version(), "wire": wire.VERSION}
+
+
+class UsageError(Exception):
+    """What the controller was started with makes no sense. The text is for the person who did."""
+
+
+def arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """What the keeper was told by the command line, and what it adds."""
+    parser = argparse.ArgumentParser(prog="reconciler run", allow_abbrev=False)
+    parser.add_argument("--state-dir", required=True)
+    parser.add_argument("--control-fd", type=int, required=True)
+    parser.add_argument("--listen-fd", type=int, required=True)
+    parser.add_argument("--safe-mode", action="store_true")
+    parser.add_argument("--config")
+    parser.add_argument("-f", "--filename", action="append", default=[], dest="directories")
+    parser.add_argument("--up", action="store_true", help="run for a person: HUP ends it")
+    parser.add_argument("--base-path", default="", help="PATH that processes start from")
+    parser.add_argument("--rehearse", action="store_true", help="say who we are and whether this could be, and end")
+    return parser.parse_args(argv)
+
+
+def read_config(path: str | None) -> Config:
+    """The configuration file, or the defaults. Raises UsageError with every error in it."""
+    if path is None:
+        return Config()
+    content = read_manifest_file(path)
+    if isinstance(content, Problem):
+        raise UsageError(str(content))
+    documents, problems = read_documents(content, path)
+    reading = decode(documents, file=path, base_dir=os.path.dirname(os.path.abspath(path)))
+    errors = [str(p) for p in (*problems, *reading.problems) if p.severity == "error"]
+    specs = [manifest.spec for manifest in reading.manifests if isinstance(manifest.spec, Config)]
+    if not errors and len(specs) != 1:
+        errors = [f"{path}: expected one document of kind Config"]
+    if errors:
+        raise UsageError("\n".join(errors))
+    return specs[0]
+
+
+def access_rules(config: Config) -> AccessRules:
+    """Who may use the socket beside root and the controller's own user."""
+    groups = {}
+    for name in config.access.groups:
+        try:
+            groups[grp.getgrnam(name).gr_gid if not name.isdigit() else int(name)] = Level.OPERATE
+        except KeyError:
+            raise UsageError(f"access.groups: group {name!r} does not exist") from None
+    return AccessRules(groups=groups)
+
+
+def most_starting(config: Config) -> int:
+    """How many processes may be starting at a time; 0: no bound."""
+    written = config.max_starting
+    return STARTING_PER_CPU * len(os.sched_getaffinity(0)) if written is None else written
+
+
+def raise_limits() -> dict[str, tuple[int, int]]:
+    """Take all the descriptors we may have; answers with the limits that processes shall get: those of before."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    boot = os.environ.pop("RECONCILER_BOOT_NOFILE", f"{soft}:{hard}").split(":")
+    return {"nofile": (int(boot[0]), int(boot[1]))}
+
+
+def rehearsal(options: argparse.Namespace) -> int:
+    """Everything was imported and the arguments make sense, or it says why not: an upgrade is tried out this way."""
+    try:
+        access_rules(read_config(options.config))
+    except UsageError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    sys.stdout.write(json.dumps(ABOUT) + "\n")
+    return 0
