@@ -102,10 +102,11 @@ class ProgramFields(Spec):
 
     @property
     def min_ready_seconds(self) -> float:
-        """How long Ready before Available. Without a probe, not to fall over at once is all the evidence there is."""
-        if self.min_ready is not None:
-            return self.min_ready
-        return DEFAULT_MIN_READY_SECONDS if self.readiness_probe is None else 0.0
+        """How long Ready before Available. Without a probe, not to fall over at once is all the evidence there is.
+
+        A readiness probe will be better evidence, and make this 0; it has no effect yet (model/support.py).
+        """
+        return DEFAULT_MIN_READY_SECONDS if self.min_ready is None else self.min_ready
 
     @property
     def success_codes(self) -> frozenset[int]:

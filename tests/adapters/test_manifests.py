@@ -5,9 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from watchdog.events import FileClosedEvent, FileDeletedEvent, FileModifiedEvent, FileMovedEvent, FileSystemEvent
 
 from reconciler.adapters.documents import parse
-from reconciler.adapters.manifests import Bulk, ManifestDirectory
+from reconciler.adapters.manifests import Bulk, ManifestDirectory, contents
 from reconciler.adapters.manifests.survey import survey
 from reconciler.model.objects import FileReading, Scan
 
@@ -46,6 +47,14 @@ class Look:
         self.delivered.clear()
         self.scan = await self.directory.rescan(settled=settled)
         return self
+
+    def heard(self, event: FileSystemEvent) -> None:
+        """The kernel tells of something."""
+        self.directory._watch._open.note(event)
+
+    def replicas(self, name: str = "a") -> int:
+        (found,) = (each for each in self.scan.files[f"{self.root}/{name}.yaml"].manifests if each.name == name)
+        return int(found.canonical["replicas"])
 
     @property
     def names(self) -> dict[str, list[str]]:
@@ -105,6 +114,127 @@ async def test_two_writes_within_one_tick_of_the_clock_are_both_seen(root: Path)
     look.directory._known[str(path)] = known._replace(stamp=stamp)
     await look.later()
     assert look.scan.files[str(path)].manifests[0].canonical["replicas"] == 2
+
+
+class TestAFileThatIsBeingWritten:
+    """Half a manifest may be a valid one, so it is not read before its writer is done."""
+
+    async def written_halfway(self, root: Path) -> Look:
+        """`replicas: 12` has come as far as `replicas: 1`."""
+        path = root / "a.yaml"
+        path.write_text(program("a", 3))
+        look = await Look(root).start()
+        path.write_text(program("a", 1))
+        look.heard(FileModifiedEvent(str(path)))
+        return await look.later()
+
+    async def test_is_read_when_it_is_closed(self, root: Path) -> None:
+        look = await self.written_halfway(root)
+        assert (look.replicas(), look.parsed, look.delivered) == (3, [], [])
+        (root / "a.yaml").write_text(program("a", 12))
+        assert (await look.later()).replicas() == 3
+        look.heard(FileClosedEvent(str(root / "a.yaml")))
+        assert (await look.later()).replicas() == 12
+
+    async def test_is_read_when_nothing_has_changed_for_long_whoever_has_it_open(self, root: Path) -> None:
+        look = await self.written_halfway(root)
+        assert (await look.later(9.9)).replicas() == 3
+        assert (await look.later(0.2)).replicas() == 1
+
+    async def test_is_read_in_the_end_although_it_changes_all_the_time(self, root: Path) -> None:
+        look = await self.written_halfway(root)
+        for number in range(13, 25):
+            assert look.replicas() == 3
+            (root / "a.yaml").write_text(program("a", number))
+            await look.later(5.0)
+        assert look.replicas() == 24
+
+    async def test_that_is_renamed_meanwhile_is_waited_for_under_its_new_name(self, root: Path) -> None:
+        look = await Look(root).start()
+        (root / "b.yaml").write_text(program("b"))
+        look.heard(FileModifiedEvent(str(root / "b.yaml")))
+        (root / "b.yaml").rename(root / "c.yaml")
+        look.heard(FileMovedEvent(str(root / "b.yaml"), str(root / "c.yaml")))
+        assert (await look.later()).names == {}
+        look.heard(FileClosedEvent(str(root / "c.yaml")))
+        assert (await look.later()).names == {"c.yaml": ["b"]}
+
+    async def test_and_replaced_by_a_finished_one_is_not_waited_for(self, root: Path) -> None:
+        look = await self.written_halfway(root)
+        (root / "new").write_text(program("a", 5))
+        (root / "new").replace(root / "a.yaml")
+        look.heard(FileMovedEvent(str(root / "new"), str(root / "a.yaml")))
+        assert (await look.later()).replicas() == 5
+
+    async def test_and_deleted_is_gone(self, root: Path) -> None:
+        look = await self.written_halfway(root)
+        (root / "a.yaml").unlink()
+        look.heard(FileDeletedEvent(str(root / "a.yaml")))
+        assert (await look.later()).names == {}
+        (root / "a.yaml").write_text(program("a", 5))
+        assert (await look.later()).replicas() == 5
+
+    async def test_delays_no_other_one(self, root: Path) -> None:
+        look = await self.written_halfway(root)
+        (root / "b.yaml").write_text(program("b", 2))
+        assert (await look.later()).replicas("b") == 2
+
+    async def test_is_known_by_where_it_really_lies(self, root: Path, tmp_path: Path) -> None:
+        (tmp_path / "link").symlink_to(root)
+        look = await Look(tmp_path / "link").start()
+        (root / "a.yaml").write_text(program("a"))
+        look.heard(FileModifiedEvent(str(root / "a.yaml")))
+        assert (await look.later()).names == {}
+        look.heard(FileClosedEvent(str(root / "a.yaml")))
+        assert (await look.later()).names == {"a.yaml": ["a"]}
+
+    async def test_whose_writer_begins_while_it_is_read_is_left_for_the_next_look(
+        self, root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = root / "a.yaml"
+        look = await self.written_halfway(root)
+        look.heard(FileClosedEvent(str(path)))
+
+        def overtaken(path_read: str) -> bytes:
+            content = contents.read(path_read)
+            path.write_text(program("a", 4))
+            look.heard(FileModifiedEvent(str(path)))
+            return content
+
+        monkeypatch.setattr("reconciler.adapters.manifests.directory.read", overtaken)
+        assert (await look.later()).replicas() == 3
+        monkeypatch.undo()
+        look.heard(FileClosedEvent(str(path)))
+        assert (await look.later()).replicas() == 4
+
+    async def test_that_was_replaced_while_it_was_read_is_read_again(
+        self, root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = root / "a.yaml"
+        path.write_text(program("a", 1))
+        look = await Look(root).start()
+        numbers = iter(range(2, 9))
+
+        def overtaken(path_read: str) -> bytes:
+            content = contents.read(path_read)
+            path.write_text(program("a", next(numbers)))
+            return content
+
+        path.write_text(program("a", 2))
+        monkeypatch.setattr("reconciler.adapters.manifests.directory.read", overtaken)
+        assert (await look.later()).replicas() == 3, "three times, then what was read last has to do"
+
+    async def test_where_nobody_tells_a_second_of_quiet_is_waited_for(
+        self, root: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = root / "a.yaml"
+        path.write_text(program("a", 1))
+        look = await Look(root).start()
+        look.directory._watch.trouble = "no watches left"
+        path.write_text(program("a", 2))
+        assert (await look.later()).replicas() == 1
+        assert (await look.later(0.9)).replicas() == 1
+        assert (await look.later(0.2)).replicas() == 2
 
 
 async def test_a_change_is_delivered_at_once_and_absence_tentatively_for_two_seconds(root: Path) -> None:

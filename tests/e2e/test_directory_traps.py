@@ -45,6 +45,21 @@ class TestEditors:
         assert daemon.ledger("end") == []
         eventually(lambda: not daemon.problems())
 
+    def test_one_that_takes_its_time_in_the_middle_of_a_number(self, daemon: Daemon) -> None:
+        path = daemon.write("web.yaml", text_of(daemon, 3))
+        daemon.start()
+        pids = daemon.until_running("web", 3)
+        text = text_of(daemon, 12)
+        middle = text.index("replicas: 12") + len("replicas: 1")
+        with path.open("w") as file:
+            file.write(text[:middle])
+            file.flush()
+            always(lambda: daemon.pids("web") == pids, 1.0, "1 is not what was meant")
+            file.write(text[middle:])
+        assert pids.items() <= daemon.until_running("web", 12).items()
+        assert daemon.ledger("end") == []
+        assert daemon.object("web")["metadata"]["generation"] == 2
+
     def test_many_saves_in_a_row_end_with_the_last(self, daemon: Daemon) -> None:
         daemon.write("web.yaml", text_of(daemon, 1))
         daemon.start()

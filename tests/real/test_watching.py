@@ -143,6 +143,27 @@ async def test_an_edit_is_one_change_and_no_loss(root: Path, edit: Callable[[Pat
         assert watched.lost == set()
 
 
+async def test_half_of_what_is_written_in_place_is_never_read(root: Path) -> None:
+    async with watching(root) as watched:
+        text = program("a", 12)
+        half, rest = text[: text.index("12") + 1], text[text.index("12") + 1 :]
+        with (root / "a.yaml").open("w") as file:
+            for part in (half, rest):
+                file.write(part)
+                file.flush()
+                await asyncio.sleep(0.5)
+                assert watched.declared["a"] == 1, "the old one, as long as it is open"
+        assert await watched.until_declared(a=12, b=1) < HINTED_SECONDS
+        assert len(watched.scans) == 2, "one change"
+
+
+async def test_a_change_of_permissions_is_no_writing(root: Path) -> None:
+    async with watching(root) as watched:
+        (root / "a.yaml").write_text(program("a", 2))
+        (root / "a.yaml").chmod(0o600)
+        assert await watched.until_declared(a=2, b=1) < HINTED_SECONDS
+
+
 async def test_new_folders_are_watched_too(root: Path) -> None:
     async with watching(root) as watched:
         (root / "x/y/z").mkdir(parents=True)

@@ -1,9 +1,9 @@
 """One home on disk: keeps a Scan of it up to date and hands each new one on.
 
 Flow: something wakes it (a hint from Watch, its own timer, somebody asking) -> survey by stat -> only files with a
-new stamp are read -> only those with new content are parsed -> a new Scan, if anything differs. It does not judge: who
-owns what, and whether a loss is believed, is decided in core/homes.py; it only says `tentative` while names have
-just vanished, because git and editors delete first and create then.
+new stamp whose writers are done are read -> only those with new content are parsed -> a new Scan, if anything differs.
+It does not judge: who owns what, and whether a loss is believed, is decided in core/homes.py; it only says `tentative`
+while names have just vanished, because git and editors delete first and create then.
 """
 
 import asyncio
@@ -15,7 +15,14 @@ from typing import NamedTuple
 
 from reconciler.adapters.manifests.bulk import INLINE_BYTES, INLINE_FILES, Bulk, Source, batched
 from reconciler.adapters.manifests.contents import Unreadable, digest, read
-from reconciler.adapters.manifests.survey import Stamp, Survey, survey
+from reconciler.adapters.manifests.settling import (
+    HINT_LAG_SECONDS,
+    OPEN_QUIET_SECONDS,
+    UNWATCHED_QUIET_SECONDS,
+    Settling,
+    is_young,
+)
+from reconciler.adapters.manifests.survey import Stamp, Survey, stamp_of, survey
 from reconciler.adapters.manifests.watch import Watch
 from reconciler.model.identity import Key
 from reconciler.model.objects import DIRECTORY, FileReading, Parse, Scan
@@ -26,6 +33,7 @@ BURST_MAX_SECONDS = 1.0  # but under constant change nobody waits longer
 LOSS_QUIET_SECONDS = 2.0  # names are believed gone when no others have vanished for so long
 LOSS_MAX_SECONDS = 30.0
 SETTLED_SECONDS = 0.1  # a stamp is trusted when it was still the same so long after the file was read
+READS_MAX = 3  # of one file in one look, while its stamp moves on
 RESCAN_MIN_SECONDS, RESCAN_MAX_SECONDS = 2.0, 60.0
 RESCAN_COST_SHARE = 10_000  # surveys take at most this part of a core; ten times as much while nothing can be watched
 
@@ -63,6 +71,7 @@ class ManifestDirectory:
         self._names: dict[str, frozenset[Key]] = {}  # by file: what it declares, or did before it broke
         self._lost = False  # names vanished during this look
         self._unconfirmed = False
+        self._settling = Settling()
         self._first_loss_at = self._last_loss_at = float("-inf")
         self._next_rescan_seconds = RESCAN_MIN_SECONDS
         self._woken = asyncio.Event()
@@ -133,7 +142,7 @@ class ManifestDirectory:
     def _wait_seconds(self) -> float:
         if self.scan is not None and self.scan.tentative:
             return min(LOSS_QUIET_SECONDS, self._next_rescan_seconds)
-        return RESCAN_MIN_SECONDS if self._unconfirmed else self._next_rescan_seconds
+        return RESCAN_MIN_SECONDS if self._unconfirmed or self._settling else self._next_rescan_seconds
 
     async def _burst_over(self) -> None:
         began = time.monotonic()
@@ -150,6 +159,10 @@ class ManifestDirectory:
         """Read what has a new stamp, parse what has new content, note what is gone."""
         moment = self._now()
         changed = [path for path, stamp in found.files.items() if self._is_to_be_read(path, stamp, moment)]
+        if self._is_watching and any(is_young(found.files[path]) for path in changed):
+            await asyncio.sleep(HINT_LAG_SECONDS)
+        self._settling.keep_only(found.files)
+        changed = [path for path in changed if self._is_settled(path, found.files[path], moment)]
         size = sum(found.files[path][3] for path in changed)
         batches = batched(self._sources(found, changed))
         if len(changed) <= INLINE_FILES and size <= INLINE_BYTES:
@@ -178,12 +191,20 @@ class ManifestDirectory:
             return True
         return not known.confirmed and moment - known.read_at >= SETTLED_SECONDS
 
+    def _is_settled(self, path: str, stamp: Stamp, moment: float) -> bool:
+        quiet_seconds = 0.0
+        if self._watch.is_open(path):
+            quiet_seconds = OPEN_QUIET_SECONDS
+        elif self._watch.trouble and self.scan is not None:
+            quiet_seconds = UNWATCHED_QUIET_SECONDS
+        return self._settling.is_settled(path, stamp, moment, quiet_seconds)
+
     def _sources(self, found: Survey, paths: Sequence[str]) -> Iterator[Source]:
         """The contents that have to be parsed. Runs in a thread, one step at a time."""
         for path in paths:
             known = self._known.get(path)
             try:
-                content = read(path)
+                content = self._read_whole(found, path)
             except FileNotFoundError:
                 found.files.pop(path, None)  # gone since it was seen
                 continue
@@ -191,11 +212,27 @@ class ManifestDirectory:
                 reading = FileReading((), (Problem(path, 0, 1, "", str(error)),))
                 self._know(path, _Known(None, b"", reading, self._now(), confirmed=True))
                 continue
+            if content is None:
+                continue
             if known is not None and known.digest == digest(content):
                 same_stamp = known.stamp == found.files[path]
                 self._known[path] = known._replace(stamp=found.files[path], read_at=self._now(), confirmed=same_stamp)
                 continue
             yield Source(content, path, os.path.dirname(path))
+
+    def _read_whole(self, found: Survey, path: str) -> bytes | None:
+        """The content; None when somebody has just begun to write another one, of which we shall hear."""
+        for _ in range(READS_MAX):
+            content = read(path)
+            stamp = stamp_of(path)
+            if stamp in (None, found.files[path]):
+                break
+            # Written since it was looked at: what was read may be neither the old content nor the new one.
+            found.files[path] = stamp
+            time.sleep(HINT_LAG_SECONDS)
+            if self._watch.is_open(path):
+                return None
+        return content
 
     def _note(self, found: Survey, source: Source, reading: FileReading) -> None:
         path = source.file

@@ -157,7 +157,19 @@ def _note(found: Survey, path: str, status: os.stat_result) -> None:
         message = f"has {status.st_size:,} bytes; a manifest has at most {MAX_BYTES:,}"
         found.problems[path] = Problem(path, 0, 1, "", message)
     else:
-        found.files[path] = (status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size)
+        found.files[path] = _stamp(status)
+
+
+def stamp_of(path: str) -> Stamp | None:
+    """The stamp of a file now; None when it is gone."""
+    try:
+        return _stamp(os.stat(path))
+    except OSError:
+        return None
+
+
+def _stamp(status: os.stat_result) -> Stamp:
+    return (status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size)
 
 
 def _unreadable(path: str, error: OSError) -> Problem:

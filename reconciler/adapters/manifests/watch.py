@@ -1,9 +1,10 @@
 """Wakes when something may have changed below a directory. A hint, never a source of facts.
 
 watchdog's threads see the events; what they were about is not passed on, because events get lost (queue overflow,
-links swapped above the root, remounts) and the next scan finds out by itself. One recursive watch on the root, and one
-on each real directory outside of it that links lead to. When the kernel has no watches left, the scans' own timer is
-what remains; `trouble` then says so.
+links swapped above the root, remounts) and the next scan finds out by itself. One thing only events can tell: which
+files somebody is writing to and has not closed (`is_open`); who asks must not rely on it for ever. One recursive watch
+on the root, and one on each real directory outside of it that links lead to. When the kernel has no watches left, the
+scans' own timer is what remains; `trouble` then says so.
 """
 
 import asyncio
@@ -15,6 +16,8 @@ from collections.abc import Callable, Iterable
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver, ObservedWatch
+
+from reconciler.adapters.manifests.survey import ENDINGS
 
 EVENTS = frozenset({"created", "modified", "moved", "deleted", "closed", "attrib"})
 """Not `opened` and `closed_no_write`: listing a directory causes them, so each scan would call for the next one."""
@@ -32,6 +35,7 @@ class Watch:
         self._calling = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._real_root = root
+        self._open = OpenFiles()
         self._ended: set[str] = set()  # directories that were deleted: an inode number may be given out again
         self.last_event = 0.0
         self.trouble = ""
@@ -58,6 +62,10 @@ class Watch:
             self._add(path, wanted[path])
         return any(path in self._watches for path in missing)
 
+    def is_open(self, path: str) -> bool:
+        """Whether somebody wrote to this file and has not closed it, as far as events tell."""
+        return bool(self._open) and (path in self._open or os.path.realpath(path) in self._open)
+
     def close(self) -> None:
         """End watching; the threads are gone when this returns."""
         if self._observer is not None:
@@ -74,7 +82,7 @@ class Watch:
                 observer.daemon = True
                 observer.start()
                 self._observer = observer
-            watch = self._observer.schedule(_Handler(path, self._seen, self._ended), path, recursive=recursive)
+            watch = self._observer.schedule(self._handler(path), path, recursive=recursive)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 return  # gone again: the next scan tells
@@ -87,6 +95,9 @@ class Watch:
             _close_on_exec()
         self._watches[path] = (watch, identity)
 
+    def _handler(self, path: str) -> "_Handler":
+        return _Handler(path, self._seen, self._ended, self._open)
+
     def _without_emitter(self) -> set[str]:
         emitters = self._observer.emitters if self._observer is not None else ()
         alive = {os.fsdecode(emitter.watch.path) for emitter in emitters if emitter.is_alive()}
@@ -95,6 +106,7 @@ class Watch:
     def _drop(self, path: str, watch: ObservedWatch) -> None:
         del self._watches[path]
         self._ended.discard(path)
+        self._open.clear()  # nobody would tell when they are closed
         try:
             if self._observer is not None:
                 self._observer.unschedule(watch)
@@ -116,18 +128,37 @@ class Watch:
         self._wake()
 
 
+class OpenFiles(set[str]):
+    """Manifests that are being written: from the first write to the close."""
+
+    def note(self, event: FileSystemEvent) -> None:
+        """Take in one event; most are about something else."""
+        kind, path, target = event.event_type, os.fsdecode(event.src_path), os.fsdecode(event.dest_path)
+        if kind == "modified" and path.endswith(ENDINGS) and not event.is_directory:
+            self.add(path)
+        elif kind == "moved":
+            self.discard(target)
+            if path in self:
+                self.discard(path)
+                self.add(target)
+        elif kind in ("closed", "deleted"):
+            self.discard(path)
+
+
 class _Handler(FileSystemEventHandler):
     """Leaves out what no scan would look at: below hidden directories (.git), and an editor's hidden files."""
 
-    def __init__(self, path: str, seen: Callable[[], None], ended: set[str]) -> None:
+    def __init__(self, path: str, seen: Callable[[], None], ended: set[str], opened: OpenFiles) -> None:
         self._path = path
         self._ended = ended
+        self._opened = opened
         self._prefix = path.rstrip("/") + "/"
         self._seen = seen
 
     def dispatch(self, event: FileSystemEvent) -> None:
         if event.event_type == "deleted" and event.src_path == self._path:
             self._ended.add(self._path)
+        self._opened.note(event)
         if event.event_type in EVENTS and (
             self._matters(event.src_path, event) or self._matters(event.dest_path, event)
         ):
