@@ -21,6 +21,8 @@ sys.path.insert(0, str(DOCS.parent))
 from reconciler.cli.main import CHAPTERS, cli  # noqa: E402
 from reconciler.core.buckets import LIFE, RULES, STATES, ReplicaState  # noqa: E402
 from reconciler.core.records import TAGS  # noqa: E402
+from reconciler.core.scalewords import CONDITIONS as SCALE_CONDITIONS  # noqa: E402
+from reconciler.core.scalewords import REASONS as SCALE_REASONS  # noqa: E402
 from reconciler.engine.conditions import EXPLAINED  # noqa: E402
 from reconciler.model.binding import QueueBindingSpec  # noqa: E402
 from reconciler.model.contacts import Probe  # noqa: E402
@@ -204,6 +206,10 @@ def status_page() -> str:
     parts = [NOTE, "# Status reference\n", "The words of `status`, `get`, `describe`, `events` and of the log.\n"]
     parts += ["## Conditions\n", "Observations about an object, each with `status`, `reason` and `message`.\n"]
     parts += [_words(conditions)]
+    parts += ["## Conditions of a QueueBinding\n", "The last three are there only while they hold.\n"]
+    parts += [_words({name: f"{meaning[0].upper()}{meaning[1:]}." for name, meaning in SCALE_CONDITIONS.items()})]
+    parts += ["## Reasons for a count\n", "Why a QueueBinding sets the count that it sets.\n"]
+    parts += [_words({str(reason): meaning for reason, meaning in SCALE_REASONS.items()})]
     parts += ["## Causes\n", "Why a process was started, stopped or killed.\n"]
     parts += [_words(_complete("causes", [str(cause) for cause in Cause]))]
     parts += ["## States\n", "What a replica is doing.\n"]

@@ -12,6 +12,7 @@ import yaml
 from reconciler.cli.main import VERBS
 from reconciler.engine.conditions import EXPLAINED
 from reconciler.model.manifest import KINDS
+from reconciler.model.scaling import ScaleReason
 from reconciler.model.state import Cause, Outcome
 from reconciler.server.routes import ROUTES
 
@@ -53,7 +54,7 @@ def test_every_verb_is_documented() -> None:
 
 def test_every_word_of_status_is_documented() -> None:
     page = (REFERENCE / "status.md").read_text(encoding="utf-8")
-    for word in (*Cause, *Outcome, *EXPLAINED, *_conditions_of_the_core()):
+    for word in (*Cause, *Outcome, *ScaleReason, *EXPLAINED, *_conditions_of_the_core()):
         assert f"| `{word}` |" in page
 
 

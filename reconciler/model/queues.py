@@ -27,7 +27,8 @@ class QueueReadFailed(Exception):
 
     Reasons: ConnectionRefused, TimedOut, AuthenticationFailed, WrongType, NotFound (table, virtual host; not an empty
     queue: that is 0), NotANumber, DriverMissing (a client library: the text holds the line that installs it),
-    DriverFailed (a fault of the driver's own), BadMetadata, ServerError.
+    DriverFailed (a fault of the driver's own), BadMetadata, NotMeasured (the metric needs what this queue does not
+    tell), ServerError.
     """
 
     def __init__(self, reason: str, message: str) -> None:
