@@ -74,6 +74,7 @@ class App:
         self._link = KeeperLink(options.control_fd, loop)
         self._left: asyncio.Future[int | None] = loop.create_future()  # the exit code; None: the keeper is gone
         self._welcome: asyncio.Future[wire.Message] = loop.create_future()
+        self._told: asyncio.Future[None] = loop.create_future()
         self._interrupts: list[float] = []
         self._keeper: dict[str, Any] = {"keeper": os.getppid()}
 
@@ -86,9 +87,10 @@ class App:
         logging.getLogger().setLevel(config.log_level.upper())
         self._build(config, raise_limits())
         self._take_over()
-        self._link.on_exits, self._link.on_signal = self._exits, self._signalled
+        self._link.on_exits, self._link.on_signal, self._link.on_told = self._exits, self._signalled, self._told_all
         self._link.hello()
         self._keeper.update(await asyncio.wait_for(self._welcome, WELCOME_SECONDS))
+        await asyncio.wait_for(self._told, WELCOME_SECONDS)  # nothing is decided before all is known
         server = RestServer(self._engine, self._read_logs, self, about=ABOUT, rules=access_rules(config))
         await server.start(socket.socket(fileno=self._options.listen_fd))
         self._engine.begin()
@@ -172,9 +174,13 @@ class App:
             self._welcome.set_result(message)
 
     def _exits(self, reports: Sequence[ExitReport]) -> None:
-        self._observer.reported(reports)
         # Strangers (daemonised grandchildren) are acknowledged too: nobody else will ask for them.
-        self._link.ack(report.process for report in reports)
+        self._link.ack(self._observer.reported(reports))
+
+    def _told_all(self, reaps_since: float) -> None:
+        self._link.ack(self._programs.told(reaps_since))
+        if not self._told.done():
+            self._told.set_result(None)
 
     def _lost(self) -> None:
         """The keeper is gone: leave within a second; processes live on, the next `run` adopts them."""

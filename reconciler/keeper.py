@@ -176,8 +176,9 @@ class Keeper:
 
     def loop(self) -> int:
         """Until there is nothing left to keep. Returns the exit code."""
-        self._become_parent_of_orphans()
         keeping = self._keeping
+        if self._become_parent_of_orphans():
+            keeping.reaps(clock())
         while True:
             now = clock()
             for name in self._signals.take():
@@ -193,13 +194,15 @@ class Keeper:
             seconds = 0.0 if more_to_reap else min(max(keeping.wake_at - clock(), 0.0), 3600.0)
             self._poll.poll(int(seconds * 1000) + (seconds > 0))
 
-    def _become_parent_of_orphans(self) -> None:
+    def _become_parent_of_orphans(self) -> bool:
         if os.getpid() == 1:
-            return  # pid 1 is that anyway
+            return True  # pid 1 is that anyway
         try:
             wire.become_subreaper()
         except (OSError, ImportError) as error:
             self.log(f"cannot become the parent of orphans, exits during a restart will be unknown: {error}")
+            return False
+        return True
 
     def _reap(self, now: float) -> bool:
         """Collect processes that ended, a bounded number. True: there may be more."""
@@ -212,10 +215,10 @@ class Keeper:
                 return False
             if found.si_pid == self._keeping.controller.pid:
                 self._hear_out(now)
-            # While it is a zombie nobody else can have its pid, and its start time can still be read.
-            start_ticks = wire.start_ticks(found.si_pid) or 0
+            # While it is a zombie nobody else can have its pid, and who it was can still be read.
+            start_ticks, mark = wire.start_ticks(found.si_pid) or 0, wire.birthmark_of(found.si_pid) or 0
             _, status = os.waitpid(found.si_pid, 0)
-            self._keeping.ended(found.si_pid, start_ticks, status, now)
+            self._keeping.ended(found.si_pid, start_ticks, status, now, mark)
         return True
 
     # ---- the connection to the controller ----

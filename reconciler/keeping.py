@@ -81,7 +81,7 @@ class Keeping:
 
     # ---- events ----
 
-    def ended(self, pid: int, start_ticks: int, status: int, now: float) -> None:
+    def ended(self, pid: int, start_ticks: int, status: int, now: float, mark: int = 0) -> None:
         """A process was reaped: one of our two, or an orphan of some controller."""
         for service in (self.controller, self.pump):
             if pid == service.pid:
@@ -89,7 +89,12 @@ class Keeping:
                 service.pid = 0
                 self._step(service, Event.ENDED, now)
                 return
-        self._letters.exit(pid, start_ticks, status)
+        self._letters.exit(pid, start_ticks, status, mark, now)
+
+    def reaps(self, now: float) -> None:
+        """From now on every process of ours whose parent is gone ends before our eyes."""
+        if self._letters.reaps_since is None:
+            self._letters.reaps_since = now
 
     def signalled(self, name: str, now: float) -> None:
         """A signal came to us."""

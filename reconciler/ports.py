@@ -44,11 +44,15 @@ class SpawnFailed(Exception):
 
 
 class ExitReport(NamedTuple):
-    """The end of a main process. Both `code` and `signal` None: it ended and nobody can say how."""
+    """The end of a main process. Both `code` and `signal` None: it ended and nobody can say how.
+
+    `mark`: what `ProcessTable.mark` says of the spawn that it descends from; 0: unknown.
+    """
 
     process: ProcessId
     code: int | None
     signal: int | None
+    mark: int = 0
 
 
 class ProcessTable(Protocol):
@@ -70,7 +74,11 @@ class ProcessTable(Protocol):
         ...
 
     def find(self, spawn_id: str) -> ProcessId | None:
-        """The living session leader that carries this spawn id, for an intent whose outcome was not written down."""
+        """The first session leader of this spawn that is still there, a zombie too: for an intent without outcome."""
+        ...
+
+    def mark(self, spawn_id: str) -> int:
+        """What all that descends from this spawn carries for life, and the keeper reports; 0: nothing can be marked."""
         ...
 
     def signal(self, process: ProcessId, signal: int, scope: str) -> bool:

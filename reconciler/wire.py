@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
 import socket
 
 TYPE_CHECKING = False
@@ -26,6 +27,15 @@ MESSAGE_LIMIT_BYTES = 64 * 1024
 MESSAGES_PER_WAKE = 64  # whoever talks without end shall not keep us from the rest of our work
 UNIX_PATH_LIMIT_BYTES = 107
 PR_SET_CHILD_SUBREAPER = 36
+
+# A process can leave its parent, its group, its session and its environment behind. Its resource limits it inherits
+# over fork and exec, whatever it does, and nobody has a use for a real-time CPU limit of 36,000 years: its soft value
+# marks everything that descends from one spawn.
+MARK = resource.RLIMIT_RTTIME
+MARK_BIT = 1 << 60
+MARK_END = 1 << 61
+_MARK_LINE = b"Max realtime timeout"
+_READ_BYTES = 4096  # more than any of the files that are read here has
 _SHORT_OF_MEMORY = (errno.ENOMEM, errno.ENOBUFS)
 
 
@@ -200,16 +210,41 @@ def start_ticks(pid: int) -> int | None:
 
 
 def _read_stat(pid: int) -> bytes:
+    return _read(f"/proc/{pid}/stat")
+
+
+def _read(path: str) -> bytes:
     try:
-        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return b""
     try:
-        return os.read(fd, 2048)
+        return os.read(fd, _READ_BYTES)
     except OSError:  # ESRCH: it went between open and read
         return b""
     finally:
         os.close(fd)
+
+
+def birthmark_of(pid: int) -> int | None:
+    """The mark of a process, zombies included; 0 when it has none, None when there is no such process."""
+    try:
+        soft = resource.prlimit(pid, MARK)[0]
+    except ProcessLookupError:
+        return None
+    except PermissionError:  # of another user; /proc tells the same at ten times the price
+        found = _mark_in_limits(pid)
+        if found is None:
+            return None
+        soft = found
+    return soft if MARK_BIT <= soft < MARK_END else 0
+
+
+def _mark_in_limits(pid: int) -> int | None:
+    text = _read(f"/proc/{pid}/limits")
+    at = text.find(_MARK_LINE)
+    words = text[at + len(_MARK_LINE) : at + 80].split() if at >= 0 else []
+    return (int(words[0]) if words and words[0].isdigit() else 0) if text else None
 
 
 def boot_id() -> str:

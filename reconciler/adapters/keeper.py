@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from reconciler import wire
 from reconciler.model.identity import ProcessId
+from reconciler.model.state import NEVER
 from reconciler.ports import ExitReport
 
 T = TypeVar("T")
@@ -34,6 +35,7 @@ class KeeperLink:
 
     `on_exits` gets what the keeper reaped in our absence, strangers included; it is told again to the next controller
     until `ack`. `on_signal` gets "TERM", "INT" or "HUP"; `on_welcome` the whole message; `on_pump` a new one's pid;
+    `on_told` that there are no more exits of before our hello, and since when (CLOCK_BOOTTIME) the keeper missed none;
     `on_leave`: make room for the next controller, processes stay.
     """
 
@@ -41,6 +43,7 @@ class KeeperLink:
         self.on_exits: Callable[[Sequence[ExitReport]], None] = _nothing
         self.on_signal: Callable[[str], None] = _nothing
         self.on_welcome: Callable[[wire.Message], None] = _nothing
+        self.on_told: Callable[[float], None] = _nothing
         self.on_pump: Callable[[int], None] = _nothing
         self.on_leave: Callable[[], None] = _nothing
         self.on_lost: Callable[[], None] = _nothing
@@ -131,6 +134,9 @@ class KeeperLink:
             self.on_signal(_field(message, "name", str))
         elif kind == "welcome":
             self.on_welcome(message)
+        elif kind == "told":
+            since = message.get("reaps_since")
+            self.on_told(NEVER if since is None else _field(message, "reaps_since", float))
         elif kind == "pump":
             self.on_pump(_field(message, "pid", int))
         elif kind == "leave":
@@ -182,7 +188,7 @@ def _reports(message: wire.Message) -> list[ExitReport]:
         raise wire.WireError(f"broken exits message: {error!r}") from None
 
 
-def _report(pid: int, start_ticks: int, status: int) -> ExitReport:
+def _report(pid: int, start_ticks: int, status: int, mark: int) -> ExitReport:
     code = os.waitstatus_to_exitcode(status)
     process = ProcessId(pid, start_ticks)
-    return ExitReport(process, code, None) if code >= 0 else ExitReport(process, None, -code)
+    return ExitReport(process, code, None, mark) if code >= 0 else ExitReport(process, None, -code, mark)

@@ -25,6 +25,7 @@ from reconciler.core.records import (
     Signalled,
     Spawned,
     StopBegan,
+    Withdrawn,
     history_from,
     process_from,
 )
@@ -75,6 +76,11 @@ def _spawned(ledger: Ledger, record: Spawned) -> None:
         runs=history.runs + 1,
         restarts=history.restarts + (intent.cause is Cause.PROCESS_EXITED),
     )
+
+
+def _withdrawn(ledger: Ledger, record: Withdrawn) -> None:
+    if ledger.intent is not None and ledger.intent.spawn_id == record.spawn_id:
+        ledger.intent = None
 
 
 def _exited(ledger: Ledger, record: Exited) -> None:
@@ -179,6 +185,7 @@ def _scaled_to(ledger: Ledger, record: ScaledTo) -> None:
 FOLDS: dict[type[Any], Callable[[Ledger, Any], None]] = {
     Intended: _intended,
     Spawned: _spawned,
+    Withdrawn: _withdrawn,
     Exited: _exited,
     Emptied: _emptied,
     StopBegan: _stop_began,

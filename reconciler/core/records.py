@@ -12,7 +12,7 @@ from reconciler.model.state import Cause, Exit, History, Outcome, Process, Stopp
 
 
 class Intended(NamedTuple):
-    """A process is about to be started. Followed by Spawned or Exited, or resolved by the next controller."""
+    """A process is about to be started. Followed by Spawned, Exited or Withdrawn, if need be of the next controller."""
 
     uid: str
     ordinal: int
@@ -32,6 +32,14 @@ class Spawned(NamedTuple):
     spawn_id: str
     pid: int
     start_ticks: int
+
+
+class Withdrawn(NamedTuple):
+    """The intended process was never started: the controller died before."""
+
+    uid: str
+    ordinal: int
+    spawn_id: str
 
 
 class Exited(NamedTuple):
@@ -144,6 +152,7 @@ class ScaledTo(NamedTuple):
 Record = (
     Intended
     | Spawned
+    | Withdrawn
     | Exited
     | Emptied
     | StopBegan
@@ -162,6 +171,7 @@ Record = (
 TAGS: dict[type[Any], str] = {
     Intended: "intended",
     Spawned: "spawned",
+    Withdrawn: "withdrawn",
     Exited: "exited",
     Emptied: "emptied",
     StopBegan: "stop",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from reconciler.core import memory, records
 from reconciler.core.memory import Ledger
-from reconciler.core.records import Emptied, Exited, Intended, Progressed, Record, Restored, Spawned
+from reconciler.core.records import Emptied, Exited, Intended, Progressed, Record, Restored, Spawned, Withdrawn
 from reconciler.core.restart import verdict
 from reconciler.engine.controlled import Controlled
 from reconciler.model.identity import ProcessId
@@ -19,7 +19,7 @@ SETTLE_SECONDS = 0.005
 """How long a replacement waits at most until the pump has noted where the log of the run before it ends."""
 
 REPORT_SECONDS = 1.0
-"""How long the keeper may take to say how an adopted process ended, before its end is Unknown."""
+"""How long the keeper may take to say how a process ended that went while it was taken over; then that is Unknown."""
 
 
 class Observer:
@@ -42,6 +42,8 @@ class Observer:
         self._later = later
         self._seats: dict[ProcessId, tuple[Controlled, int]] = {}
         self._gone: set[ProcessId] = set()  # of an earlier controller, ended and reaped: the keeper will say how
+        self._takes_over = True  # until all is told of the time before us
+        self._unclaimed: list[ExitReport] = []  # told by the keeper, while it is open what an intent became
         self._overdue: set[ProcessId] = set()  # adopted and ended, not reported when we looked last
         self._ended: dict[ProcessId, tuple[Controlled, int]] = {}  # main process gone, the tree is not empty yet
         self.exits = 0
@@ -129,17 +131,30 @@ class Observer:
     def adopt(self, controlled: Controlled) -> None:
         """Take over the processes that the journal knows of and that still run.
 
-        What has ended meanwhile stays in its seat until the keeper says how, or nobody did within REPORT_SECONDS.
+        What has ended meanwhile stays in its seat until the keeper says how, or has told all it knows (`told`).
         """
-        self._resolve_intent(controlled)
         for ordinal, process in list(controlled.ledger.observed.processes.items()):
             if process.ended:
                 self._await_rest(controlled, ordinal, process)
-                continue
-            self.watch(controlled, ordinal, process.id)
-            if not self._table.adopt(process.id):
-                self._gone.add(process.id)
-                self._later(REPORT_SECONDS, lambda gone=process.id: self._give_up(gone))  # type: ignore[misc]
+            else:
+                self.watch(controlled, ordinal, process.id)
+                if not self._table.adopt(process.id):
+                    self._gone.add(process.id)
+
+    def told(self, programs: Iterable[Controlled], reaps_since: float) -> list[ProcessId]:
+        """The keeper has said all that it knows of the time before us; it missed nothing `reaps_since` then.
+
+        Now everything can be known: what became of a start that a death interrupted, and whose end nobody saw.
+        Answers with the reports that stand in the journal only now.
+        """
+        for controlled in programs:
+            if controlled.ledger.intent is not None:
+                self._resolve_intent(controlled, controlled.ledger.intent, reaps_since)
+        for process in list(self._gone):
+            self._give_up(process)
+        self._takes_over = False
+        settled, self._unclaimed = [report.process for report in self._unclaimed], []
+        return settled
 
     def lose(self, controlled: Controlled) -> None:
         """Another boot: nothing of what the journal knows can still run, and nobody can say how it ended.
@@ -164,15 +179,27 @@ class Observer:
             step = Progressed(controlled.uid, revision, epoch, now, known.progress_score, known.complete)
             self.record(controlled, step)
 
-    def _resolve_intent(self, controlled: Controlled) -> None:
-        """A spawn whose outcome was not written down: it runs, or it ran and ended unseen."""
-        intent = controlled.ledger.intent
-        if intent is None:
+    def _resolve_intent(self, controlled: Controlled, intent: Intended, reaps_since: float) -> None:
+        """A spawn whose outcome was not written down: it runs, it ran, or it never came to it."""
+        mark = self._table.mark(intent.spawn_id)
+        reports = {report.process: report for report in self._unclaimed if mark and report.mark == mark}
+        there = self._table.find(intent.spawn_id)
+        # Descendants carry the mark, too. The main process is the oldest of them.
+        candidates = [*reports, *([there] if there is not None else [])]
+        first = min(candidates, key=lambda process: (process.start_ticks, process.pid), default=None)
+        if first is not None:
+            self.record(controlled, Spawned(controlled.uid, intent.ordinal, intent.spawn_id, *first))
+            self.watch(controlled, intent.ordinal, first)
+            if first in reports:
+                self.exited(reports[first])
+            elif not self._table.adopt(first):  # it ends right now, and the keeper will say so
+                self._gone.add(first)
+                self._later(REPORT_SECONDS, lambda: self._give_up(first))
             return
-        found = self._table.find(intent.spawn_id)
-        if found is not None:
-            record = Spawned(controlled.uid, intent.ordinal, intent.spawn_id, found.pid, found.start_ticks)
-            self.record(controlled, record)
+        # A program that set the limit itself which is our mark would be among those without one.
+        certain = mark and intent.at >= reaps_since and all(report.mark for report in self._unclaimed)
+        if certain:
+            self.record(controlled, Withdrawn(controlled.uid, intent.ordinal, intent.spawn_id))
         else:
             self._record_unknown(controlled, intent.ordinal, _intended_process(intent))
 
@@ -196,14 +223,21 @@ class Observer:
         )
         self.record(controlled, record, durable=judged.done)
 
-    def reported(self, exits: Iterable[ExitReport]) -> None:
-        """The keeper reaped these. Strangers are dropped; when this returns, the rest stands in the journal."""
+    def reported(self, exits: Iterable[ExitReport]) -> list[ProcessId]:
+        """The keeper reaped these. Answers with those that stand in the journal now, or are strangers: it may forget
+        them. The others are kept here until `told`, and told again to the next controller."""
+        settled = []
         for report in exits:
             if report.process in self._gone:
                 self._gone.discard(report.process)
                 self.exited(report)
             elif report.process in self._seats:
-                self._table.report(*report)
+                self._table.report(report.process, report.code, report.signal)
+            elif self._takes_over:
+                self._unclaimed.append(report)
+                continue
+            settled.append(report.process)
+        return settled
 
     def _give_up(self, process: ProcessId) -> None:
         """Nobody said how it ended."""

@@ -20,7 +20,7 @@ from reconciler.engine.controlled import Built, Controlled, count_in_force
 from reconciler.engine.loop import Loop
 from reconciler.engine.publish import Publisher
 from reconciler.engine.revisions import Revisions, RevisionStore
-from reconciler.model.identity import Key
+from reconciler.model.identity import Key, ProcessId
 from reconciler.model.objects import Accepted, StateWriteFailed
 from reconciler.model.overrides import Overrides
 from reconciler.model.revision import changed_fields, uses_count
@@ -94,6 +94,13 @@ class Programs:
             self._loop.departed.clear()  # their time was of that boot
             # What is appended from here on is of this boot, or the next controller would give up what we start.
             self._loop.checkpoint()
+
+    def told(self, reaps_since: float) -> list[ProcessId]:
+        """The keeper has told all it knows of the time before us: now every start has an outcome."""
+        settled = self._loop.observer.told(self.by_name.values(), reaps_since)
+        for controlled in self.by_name.values():
+            self._loop.actuator.resume_streams(controlled)  # of a process that was known as an intent only
+        return settled
 
     # --- what intake accepts --------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import pytest
 from reconciler import wire
 from reconciler.adapters.keeper import KeeperLink
 from reconciler.model.identity import ProcessId
+from reconciler.model.state import NEVER
 from reconciler.ports import ExitReport
 
 
@@ -27,6 +28,7 @@ class Line:
         self.link.on_welcome = self.told.append
         self.link.on_pump = self.told.append
         self.link.on_leave = lambda: self.told.append("leave")
+        self.link.on_told = self.told.append
         self.link.on_lost = lambda: self.told.append("lost")
 
     def heard(self) -> list[wire.Message]:
@@ -89,15 +91,20 @@ async def test_hands_on_what_it_hears_and_answers_pings(line: Line) -> None:
 
 
 async def test_exits_come_as_codes_and_signals(line: Line) -> None:
-    await line.say({"type": "exits", "exits": [[1, 10, 0], [2, 20, 3 << 8], [3, 30, 9], [4, 40, 11 | 128]]})
+    await line.say({"type": "exits", "exits": [[1, 10, 0, 0], [2, 20, 3 << 8, 7], [3, 30, 9, 8], [4, 40, 11 | 128, 9]]})
     assert line.told == [
         [
             ExitReport(ProcessId(1, 10), 0, None),
-            ExitReport(ProcessId(2, 20), 3, None),
-            ExitReport(ProcessId(3, 30), None, 9),
-            ExitReport(ProcessId(4, 40), None, 11),
+            ExitReport(ProcessId(2, 20), 3, None, 7),
+            ExitReport(ProcessId(3, 30), None, 9, 8),
+            ExitReport(ProcessId(4, 40), None, 11, 9),
         ]
     ]
+
+
+async def test_the_end_of_what_came_before_says_since_when_nothing_was_missed(line: Line) -> None:
+    await line.say({"type": "told", "reaps_since": 12.5}, {"type": "told", "reaps_since": None})
+    assert line.told == [12.5, NEVER]
 
 
 async def test_many_acknowledgements_are_messages_of_legal_size(line: Line) -> None:
@@ -129,8 +136,9 @@ async def test_what_the_keeper_does_not_take_now_goes_later_in_order(line: Line)
     [
         b"{",
         b'{"type": "exits"}',
+        b'{"type": "told", "reaps_since": "now"}',
         b'{"type": "exits", "exits": [[1]]}',
-        b'{"type": "exits", "exits": [[1, 2, 4991]]}',
+        b'{"type": "exits", "exits": [[1, 2, 4991, 0]]}',
         b'{"type": "signal"}',
         b'{"type": "pump", "pid": "x"}',
     ],
@@ -177,7 +185,7 @@ async def test_without_callbacks_nothing_happens_and_nothing_breaks() -> None:
     broken: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: broken.append(context))
     KeeperLink(controller.detach(), asyncio.get_running_loop())
-    wire.send(keeper, {"type": "exits", "exits": [[1, 2, 0]]})
+    wire.send(keeper, {"type": "exits", "exits": [[1, 2, 0, 0]]})
     wire.send(keeper, {"type": "signal", "name": "TERM"})
     wire.send(keeper, {"type": "welcome"})
     wire.send(keeper, {"type": "pump", "pid": 1})

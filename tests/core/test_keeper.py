@@ -97,7 +97,7 @@ class TestLoop:
                     signal.raise_signal(signal.SIGHUP)
                     controller.say("hello", wire=1, pid=controller.pid)
                 elif len(waits) == 2:
-                    assert [message["type"] for message in controller.heard()] == ["welcome", "signal"]
+                    assert [message["type"] for message in controller.heard()] == ["welcome", "signal", "told"]
                     controller.say("quit", code=3)
                     house.zombies += [(pid, 0) for pid in range(1000, 1000 + keeper.REAPS_PER_WAKE)]
                 elif len(waits) == 3:
@@ -119,14 +119,14 @@ class TestLoop:
     def test_pid_1_need_not_ask_for_orphans(self, house, monkeypatch) -> None:
         monkeypatch.setattr(os, "getpid", lambda: 1)
         monkeypatch.setattr(wire, "become_subreaper", lambda: pytest.fail("it asked"))
-        house.keeper._become_parent_of_orphans()
+        assert house.keeper._become_parent_of_orphans()
 
     def test_without_orphans_it_works_too_and_says_what_that_costs(self, house, monkeypatch) -> None:
         def refuse() -> None:
             raise OSError(errno.EINVAL, "Invalid argument")
 
         monkeypatch.setattr(wire, "become_subreaper", refuse)
-        house.keeper._become_parent_of_orphans()
+        assert not house.keeper._become_parent_of_orphans()
         assert "exits during a restart will be unknown" in house.log[-1]
 
     def test_the_clock_counts_from_boot(self) -> None:
@@ -139,7 +139,7 @@ class TestReaping:
         controller.say("hello", wire=1, pid=controller.pid)
         house.zombies = [(7, 256), (99, 9)]
         house.turn()
-        assert controller.heard()[-1] == {"type": "exits", "exits": [[7, 70, 256], [99, 0, 9]]}
+        assert {"type": "exits", "exits": [[7, 70, 256, 700], [99, 0, 9, 0]]} in controller.heard()
 
     def test_one_wake_up_reaps_a_bounded_number(self, house) -> None:
         house.zombies = [(pid, 0) for pid in range(1000, 1100)]
@@ -229,7 +229,7 @@ class TestConnection:
         for _ in range(100):
             told += [entry for message in controller.heard() for entry in message.get("exits", [])]
             house.turn()
-        assert [pid for pid, _, _ in told] == [10_000_000 + pid for pid in range(20_000)]
+        assert [pid for pid, *_ in told] == [10_000_000 + pid for pid in range(20_000)]
         assert not house.keeper._unsent
 
     def test_a_controller_that_goes_while_it_is_told_something_is_lost(self, house) -> None:
@@ -355,7 +355,7 @@ class TestHandingOver:
         (successor,) = seen
         assert [entry for entry in successor._life_fds if is_inheritable(entry)] == []
         assert successor._environment["RECONCILER_BOOT_NOFILE"] == document["boot_nofile"]
-        assert successor._keeping.document()["letters"]["exits"] == [[7, 70, 256]]
+        assert successor._keeping.document()["letters"]["exits"] == [[7, 70, 256, 700]]
         assert successor._lock.started == {"pump": 500, "controller": 501}
         assert not is_inheritable(document["fifos"][path][0])
         successor.release(path)

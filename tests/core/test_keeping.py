@@ -314,7 +314,7 @@ def test_what_happens_while_it_makes_room_is_told_to_the_next(up: Story) -> None
     up.keeping.lost("", up.now)
     make_room(up)
     up.say("hello", wire=1, pid=1)
-    assert up.heard_types() == ["welcome", "TERM", "HUP", "exits"]
+    assert up.heard_types() == ["welcome", "TERM", "HUP", "exits", "told"]
 
 
 def test_a_quit_while_it_makes_room_is_the_end(up: Story) -> None:
@@ -409,7 +409,7 @@ def test_the_next_keeper_knows_whom_it_has_and_what_is_still_to_be_told(up: Stor
     assert (welcome["deaths"], welcome["handovers"], welcome["pump"]) == (0, 1, up.pump.pid)
     assert others[0] == {"type": "signal", "name": "INT"}
     assert others[1] == {"type": "signal", "name": "HUP"}
-    assert others[2] == {"type": "exits", "exits": [[7, 70, 256]]}
+    assert others[2] == {"type": "exits", "exits": [[7, 70, 256, 0]]}
 
 
 def test_deaths_before_count_on_and_a_pump_that_waits_goes_on_waiting(story: Story) -> None:
@@ -491,7 +491,7 @@ def test_an_end_over_the_api_is_told_to_the_manager_and_to_later_controllers(up:
     up.dies(up.controller)
     up.wait()
     up.say("hello", wire=1, pid=1)
-    assert up.heard_types() == ["welcome", "TERM"]
+    assert up.heard_types() == ["welcome", "TERM", "told"]
 
 
 # ---- is it alive? ----
@@ -607,7 +607,7 @@ def test_exits_wait_for_a_hello_and_are_told_again_to_each_controller_until_ackn
     story.orphan_ends(8, 9)
     assert story.heard() == []
     story.say("hello", wire=1, pid=1)
-    assert exits(story.heard()) == [[7, 70, 256], [8, 80, 9]]
+    assert exits(story.heard()) == [[7, 70, 256, 0], [8, 80, 9, 0]]
     assert story.heard() == []
 
     story.say("ack", exits=[[7, 70], [1, 1]])
@@ -615,12 +615,12 @@ def test_exits_wait_for_a_hello_and_are_told_again_to_each_controller_until_ackn
     story.wait()
     story.orphan_ends(9)
     story.say("hello", wire=1, pid=1)
-    assert exits(story.heard()) == [[8, 80, 9], [9, 90, 0]]
+    assert exits(story.heard()) == [[8, 80, 9, 0], [9, 90, 0, 0]]
 
 
 def test_an_exit_while_the_controller_is_up_is_told_at_once(up: Story) -> None:
     up.orphan_ends(7)
-    assert exits(up.heard()) == [[7, 70, 0]]
+    assert exits(up.heard()) == [[7, 70, 0, 0]]
 
 
 def test_an_exit_acknowledged_before_it_was_told_again_is_not_told(up: Story) -> None:
@@ -631,9 +631,9 @@ def test_an_exit_acknowledged_before_it_was_told_again_is_not_told(up: Story) ->
 
 def test_many_exits_come_in_messages_of_legal_size(story: Story) -> None:
     for pid in range(2500):
-        story.keeping.ended(4_000_000 + pid, 10**18, 65280, story.now)
+        story.keeping.ended(4_000_000 + pid, 10**18, 65280, story.now, 2**61 - 1)
     story.say("hello", wire=1, pid=1)
-    messages = story.heard()[1:]
+    messages = story.heard()[1:-1]
     assert [len(message["exits"]) for message in messages] == [1000, 1000, 500]
     assert all(len(wire.encode(message)) < wire.MESSAGE_LIMIT_BYTES for message in messages)
 
@@ -646,8 +646,30 @@ def test_memory_is_bounded_the_oldest_exits_go_first_and_the_log_says_so() -> No
     for pid in range(1, 9):
         story.orphan_ends(pid)
     story.say("hello", wire=1, pid=1)
-    assert [pid for pid, _, _ in exits(story.heard())] == [4, 5, 6, 7, 8]
+    assert [pid for pid, *_ in exits(story.heard())] == [4, 5, 6, 7, 8]
     assert sum("dropped" in line for line in story.world.lines) == 1
+
+
+def test_once_all_exits_of_before_are_told_that_is_said_and_since_when_none_was_missed(story: Story) -> None:
+    story.keeping.reaps(5.0)
+    story.orphan_ends(7)
+    story.say("hello", wire=1, pid=1)
+    *_, last = story.heard()
+    assert last == {"type": "told", "reaps_since": 5.0}
+    story.orphan_ends(8)
+    assert story.heard_types() == ["exits"], "it is said once"
+
+
+def test_an_exit_that_was_dropped_is_one_that_was_missed() -> None:
+    limits = Limits()
+    limits.kept_exits = 1
+    story = Story(limits)
+    story.keeping.reaps(5.0)
+    story.wait()
+    for pid in (1, 2):
+        story.orphan_ends(pid)
+    story.say("hello", wire=1, pid=1)
+    assert story.heard()[-1]["reaps_since"] == story.now
 
 
 # ---- signals ----
@@ -658,14 +680,14 @@ def test_a_welcome_comes_first_then_signals_then_exits(story: Story) -> None:
     for name in ("HUP", "TERM", "HUP"):
         story.keeping.signalled(name, story.now)
     story.say("hello", wire=1, pid=1)
-    assert story.heard_types() == ["welcome", "TERM", "HUP", "exits"]
+    assert story.heard_types() == ["welcome", "TERM", "HUP", "exits", "told"]
 
 
 def test_a_hello_said_twice_tells_everything_again(up: Story) -> None:
     up.orphan_ends(7)
     up.heard()
     up.say("hello", wire=1, pid=1)
-    assert up.heard_types() == ["welcome", "exits"]
+    assert up.heard_types() == ["welcome", "exits", "told"]
 
 
 def test_repeated_signals_that_nobody_took_yet_are_one(up: Story) -> None:
@@ -688,7 +710,7 @@ def test_every_later_controller_hears_of_the_wish_to_stop_once(up: Story) -> Non
     up.dies(up.controller)
     up.wait()
     up.say("hello", wire=1, pid=1)
-    assert up.heard_types() == ["welcome", "TERM"]
+    assert up.heard_types() == ["welcome", "TERM", "told"]
 
 
 def test_usr2_goes_to_a_pump_that_runs(up: Story) -> None:

@@ -21,6 +21,7 @@ from reconciler.core.records import (
     Signalled,
     Spawned,
     StopBegan,
+    Withdrawn,
 )
 from reconciler.model.identity import ProcessId
 from reconciler.model.state import NEVER, Cause, History, Outcome, Scaled
@@ -47,6 +48,11 @@ def test_a_spawn_occupies_the_ordinal_with_what_the_intent_said() -> None:
 
 def test_an_intent_stays_open_until_its_outcome_is_known() -> None:
     assert folded(INTENT).intent == INTENT
+
+
+def test_an_intent_that_came_to_nothing_leaves_no_trace() -> None:
+    assert folded(INTENT, Withdrawn("u1", 0, "other")).intent == INTENT
+    assert folded(INTENT, Withdrawn("u1", 0, "s1")) == Ledger()
 
 
 def test_a_spawn_that_nobody_intended_changes_nothing() -> None:

@@ -263,7 +263,7 @@ class TestHandingOver:
             assert controller.greet()["handovers"] == number + 1
         told: dict[tuple[int, int], int] = {}
         while len(told) < len(expected):
-            told |= {(pid, start): status for pid, start, status in controller.expect("exits")["exits"]}
+            told |= {(pid, start): status for pid, start, status, _ in controller.expect("exits")["exits"]}
         assert told == expected
         controller.say("ack", exits=[list(process) for process in expected])
         self.change_over(controller)

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from reconciler import wire
 from reconciler.adapters.clock import BootClock
 from reconciler.adapters.processes import LinuxProcessTable, procfs, reasons, shim, trees
 from reconciler.adapters.processes import table as table_module
@@ -707,6 +708,7 @@ def test_where_many_come_and_go_those_that_are_there_are_listed(real: Real, monk
 EARLIER = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
+from reconciler import wire
 from reconciler.adapters.clock import BootClock
 from reconciler.adapters.processes import LinuxProcessTable
 from reconciler.model.launch import Launch
@@ -799,3 +801,26 @@ def test_what_ended_before_it_could_be_adopted_is_gone(real: Real) -> None:
     os.waitpid(process.pid, 0)
     assert not real.table.adopt(process)
     assert real.table.find(spawn_id) is None
+
+
+def test_a_zombie_of_a_start_that_was_interrupted_is_found_by_its_mark(real: Real) -> None:
+    process, spawn_id = earlier_controller(real, "(sleep 1000) & exit 7")
+    real.until(lambda: not procfs.read_stat(process.pid).alive)
+    assert wire.birthmark_of(process.pid) == real.table.mark(spawn_id)
+    assert real.table.find(spawn_id) == process
+    assert real.table.adopt(process)
+    real.table.kill_tree(process, spawn_id)
+    real.until(lambda: real.exits and not real.table.leftovers(process, spawn_id))
+    reap_orphans()
+
+
+def test_it_is_found_although_neither_we_nor_the_keeper_are_its_parent(real: Real) -> None:
+    ctypes.CDLL(None).prctl(wire.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)  # the keeper died with the controller
+    try:
+        process, spawn_id = earlier_controller(real, "exec sleep 1000")
+    finally:
+        wire.become_subreaper()
+    assert procfs.read_stat(process.pid).parent != os.getpid()
+    assert real.table.find(spawn_id) == process
+    assert real.table.signal(process, signal.SIGKILL, "process")
+    real.until(lambda: real.table.find(spawn_id) is None or not procfs.read_stat(process.pid).alive)

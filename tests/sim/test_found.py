@@ -3,8 +3,8 @@
 import pytest
 
 from reconciler.core.records import Killed, StopBegan
-from reconciler.model.state import NEVER
-from support.fakes import Behaviour
+from reconciler.model.state import NEVER, Outcome
+from support.fakes import RUNS, Behaviour
 from support.sim_world import World
 
 STUBBORN = Behaviour(term_after=NEVER)
@@ -202,3 +202,33 @@ def test_failures_of_an_old_revision_delay_nothing_of_the_new_one_however_its_ru
     world.reboot()
     assert running(world) == 1, "at once, and the witness agrees"
     world.settle()
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["ends unseen", "runs"])
+def test_a_start_that_a_death_interrupted_is_known_with_its_end(ends: bool) -> None:
+    world = World()
+    world.moods["web"] = Behaviour(exits_after=0.0, code=3) if ends else RUNS
+    world.fate.strike(1, before=False, kind="spawn")
+    world.apply("web", replicas=1, runOnce=True, restartPolicy="Never")
+    history = world.controller.programs.by_name["web"].ledger.memory.histories[0]
+    assert world.deaths == 1
+    assert history.runs == 1
+    assert (history.last_exit and history.last_exit.code) == (3 if ends else None)
+    assert running(world) == (0 if ends else 1)
+
+
+def test_a_start_that_never_came_to_it_is_made_up_for_also_where_nothing_is_done_twice() -> None:
+    world = World()
+    world.fate.strike(1, before=True, kind="spawn")
+    world.apply("web", replicas=1, runOnce=True, restartPolicy="Never")
+    assert world.deaths == 1
+    assert running(world) == 1
+
+
+def test_where_the_keeper_may_have_missed_an_end_nobody_can_say_what_became_of_an_intent() -> None:
+    world = World()
+    world.fate.strike(1, before=True, kind="spawn")
+    world.reaps_since = NEVER
+    world.apply("web", replicas=1, runOnce=True, restartPolicy="Never")
+    assert running(world) == 0
+    assert world.controller.programs.by_name["web"].ledger.memory.histories[0].done_outcome is Outcome.UNKNOWN

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from signal import SIGKILL
 from typing import Any, NamedTuple
+from zlib import crc32
 
 from reconciler.model.identity import ProcessId
 from reconciler.model.launch import Launch
@@ -136,6 +137,9 @@ class FakeProcessTable:
     def find(self, spawn_id: str) -> ProcessId | None:
         return next((found.id for found in self.alive() if found.spawn_id == spawn_id), None)
 
+    def mark(self, spawn_id: str) -> int:
+        return 1 + crc32(spawn_id.encode())
+
     def signal(self, process: ProcessId, signal: int, scope: str) -> bool:
         main = self._living(process)
         reached = [main] if main is not None else []
@@ -242,7 +246,8 @@ class FakeProcessTable:
     def _end(self, process: FakeProcess) -> None:
         process.ended = True
         if not process.main:
-            del self._kernel[process.id.pid]  # an orphan: the keeper reaps it and says nothing
+            del self._kernel[process.id.pid]  # an orphan: the keeper reaps it and tells of it, as of all
+            self.reports.append(ExitReport(process.id, 0, None, self.mark(process.spawn_id)))
             return
         ended = process.behaviour
         heed = Behaviour(term_after=0.0 if ended.leaves_heed else NEVER)
@@ -260,7 +265,7 @@ class FakeProcessTable:
                 self._watched.discard(process.id)
                 self._unreported.add(process.id)
             if not process.behaviour.report_lost:
-                self.reports.append(report)
+                self.reports.append(report._replace(mark=self.mark(process.spawn_id)))
         self._kernel.pop(process.id.pid, None)
 
     def _send(self, process: FakeProcess, signal: int, scope: str) -> None:

@@ -93,7 +93,7 @@ class Actor:
         """So many exits, from as many messages as it takes."""
         found: dict[tuple[int, int], int] = {}
         while len(found) < count:
-            for pid, start_ticks, status in self.expect("exits")["exits"]:
+            for pid, start_ticks, status, _mark in self.expect("exits")["exits"]:
                 assert (pid, start_ticks) not in found
                 found[pid, start_ticks] = status
         return found

@@ -53,6 +53,7 @@ class House:
         monkeypatch.setattr(keeper.Keeper, "_spawn", lambda _, argv, fds: self._spawn(argv, fds))
         monkeypatch.setattr(keeper, "clock", lambda: 1000.0)
         monkeypatch.setattr(wire, "start_ticks", lambda pid: None if pid == 99 else pid * 10)
+        monkeypatch.setattr(wire, "birthmark_of", lambda pid: None if pid == 99 else pid * 100)
         monkeypatch.setattr(os, "kill", self._kill)
         monkeypatch.setattr(os, "waitid", self._waitid)
         monkeypatch.setattr(os, "waitpid", lambda pid, options: self.zombies.pop(0))

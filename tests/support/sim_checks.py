@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from reconciler.core.memory import Ledger
-from reconciler.core.records import Departed, Exited, Forgotten, Killed, Record, Reset, StopBegan
+from reconciler.core.records import Departed, Exited, Forgotten, Killed, Record, Reset, StopBegan, Withdrawn
 from reconciler.engine.controlled import Controlled
 from reconciler.model.identity import Key, ProcessId
 from reconciler.model.launch import Launch
@@ -124,6 +124,8 @@ class Checks:
                         self._departed(book, record)
             case Killed():
                 self._killed(record)
+            case Withdrawn():
+                self._withdrawn(record)
 
     def _name(self, uid: str) -> str:
         return uid.rsplit("-", 1)[0]
@@ -136,6 +138,8 @@ class Checks:
         if run is None:
             return
         book = self.books.setdefault(Seat(name, record.ordinal), Book())
+        if record.outcome is Outcome.UNKNOWN:
+            self._unknown(run.spawn_id)
         spec = controlled.built.spec if controlled else None
         policy = spec.restart_policy if spec else "Always"
         if book.revision != run.revision:
@@ -152,6 +156,21 @@ class Checks:
         ordinary = book.succeeded and policy == "Always" and record.empty
         if record.outcome is not Outcome.STOPPED and not ordinary:
             self.disturbed[name] = True
+
+    def _unknown(self, spawn_id: str) -> None:
+        """Only where no keeper lived to see it, or it took its time, may an end be unknown."""
+        world = self.world
+        ran = next((one for one in world.table.spawned if one.spawn_id == spawn_id), None)
+        if ran is not None:
+            excused = ran.behaviour.report_lost or world.keeper_seconds > 0
+            assert excused, f"{seat_of(ran.launch)}: how {ran.id} ended is Unknown, and the keeper saw it"
+
+    def _withdrawn(self, record: Withdrawn) -> None:
+        ran = [one.id for one in self.world.table.spawned if one.spawn_id == record.spawn_id]
+        seat = Seat(self._name(record.uid), record.ordinal)
+        assert not ran, f"{seat}: withdrawn, and it ran as {ran}"
+        if seat in self.books:
+            self.books[seat].started_at = -NEVER
 
     def _stop_began(self, record: StopBegan) -> None:
         controlled = self._controlled(record.uid)

@@ -35,10 +35,11 @@ class Fate:
         self.effects = 0  # so far, for failure messages
         self._left: int | None = None
         self._before = False
+        self._kind = ""
 
-    def strike(self, effects: int, *, before: bool) -> None:
-        """The controller dies at this effect from now on: just before it is done, or just after."""
-        self._left, self._before = effects, before
+    def strike(self, effects: int, *, before: bool, kind: str = "") -> None:
+        """The controller dies at this effect (of this kind) from now on: just before it is done, or just after."""
+        self._left, self._before, self._kind = effects, before, kind
 
     def relent(self) -> None:
         """It does not die after all."""
@@ -53,7 +54,7 @@ class Fate:
         """Have an effect, and perhaps die of it."""
         self.effects += 1
         now = False
-        if self._left is not None:
+        if self._left is not None and what.startswith(self._kind):
             self._left -= 1
             now = self._left <= 0
         if now:
@@ -133,7 +134,7 @@ class MortalTable:
 
     def __init__(self, table: FakeProcessTable, fate: Fate, witness: Witness) -> None:
         self._table, self._fate, self._witness = table, fate, witness
-        self.adopt, self.find, self.leftovers = table.adopt, table.find, table.leftovers
+        self.adopt, self.find, self.mark, self.leftovers = table.adopt, table.find, table.mark, table.leftovers
         self.on_exit, self.report = table.on_exit, table.report
         self.unreported = table.unreported
 

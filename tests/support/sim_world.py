@@ -82,8 +82,8 @@ class Controller:
         intake: Any = None  # what it would announce, the world says directly
         self.engine = Engine(settings, clock, polling, intake, self.loop, self.programs, publisher, conditions)
 
-    def take_over(self, store: MemoryStore) -> None:
-        """As in app.py: accepted specs, overrides, journal, processes; then begin."""
+    def take_over(self, store: MemoryStore, tell: Callable[[], None]) -> None:
+        """As in app.py: accepted specs, overrides, journal, processes, what the keeper tells; then begin."""
         overrides = {key: Overrides.from_document(json.loads(text)) for key, text in store.overrides.items()}
         self.programs.restore(
             list(store.accepted.values()),
@@ -92,6 +92,7 @@ class Controller:
             open_ledgers(self.journal),
         )
         self.programs.adopt(same_boot=not self.journal.boot_changed)
+        tell()
         self.engine.begin()
 
 
@@ -113,6 +114,7 @@ class World:
         self.store = MemoryStore(self.fate)
         self.surroundings = MemorySurroundings()
         self.moods: dict[str, Behaviour] = {}  # Program -> what its processes do from their start on
+        self.reaps_since = 0.0  # since then the keeper has missed no exit
         self.keeper_seconds = 0.0  # how long the keeper takes to report an exit; NEVER: it does not
         self._kept: dict[ProcessId, ExitReport] = {}  # by the keeper, until a controller acknowledges
         self._untold: dict[ProcessId, float] = {}  # of them, what this controller is told, and when
@@ -269,11 +271,17 @@ class World:
     def _start_controller(self) -> None:
         self._controllers += 1
         self.controller = Controller(self, self._controllers)
-        self.controller.take_over(self.store)
-        # All that was not acknowledged is told again.
-        self._untold = {process: self.clock.now() + self.keeper_seconds for process in self._kept}
+        self._untold.clear()
+        self.controller.take_over(self.store, self._tell_all)
         if self.draining:
             self._drain()  # the keeper remembers that it was asked to end
+
+    def _tell_all(self) -> None:
+        """What no controller has acknowledged is told again, and then that this was all."""
+        settled = self.controller.loop.observer.reported(list(self._kept.values()))
+        settled += self.controller.programs.told(self.reaps_since)
+        for process in settled:
+            del self._kept[process]
 
     def _collect(self) -> None:
         for report in self.table.take_reports():
@@ -289,8 +297,7 @@ class World:
         for process in due:
             del self._untold[process]
         reports: Sequence[ExitReport] = [self._kept[process] for process in due]
-        self.controller.loop.observer.reported(reports)
-        for process in due:
+        for process in self.controller.loop.observer.reported(reports):
             del self._kept[process]
         return True
 
@@ -304,6 +311,7 @@ class World:
         self.clock.advance(away_seconds)
         self.table.drain()
         self.table.take_reports()
+        self.reaps_since = self.clock.now()
         self.draining = self.drained = False
         self._revive()
 
@@ -355,6 +363,7 @@ class World:
         self.journal.boot_changed = True
         self._kept.clear()
         self._untold.clear()
+        self.reaps_since = self.clock.now()
         self.draining = self.drained = False
         self.checks.rebooted()
         self._revive()

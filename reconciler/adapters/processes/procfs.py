@@ -7,19 +7,17 @@ import errno
 import fcntl
 import hashlib
 import os
-import resource
 import struct
 from typing import NamedTuple
 
-SPAWN_ID = "RECONCILER_SPAWN_ID"
+from reconciler.wire import MARK, MARK_BIT, birthmark_of
 
-# A process can leave its parent, its group, its session and its environment behind. Its resource limits it inherits
-# over fork and exec, whatever it does, and nobody has a use for a real-time CPU limit of 36,000 years: its soft value
-# marks everything that descends from one spawn.
-MARK = resource.RLIMIT_RTTIME
-MARK_BIT = 1 << 60
-MARK_END = 1 << 61
-_MARK_LINE = b"Max realtime timeout"
+__all__ = [
+    "MARK", "SPAWN_ID", "Stat", "birthmark", "birthmark_of", "exit_status_of", "is_thread", "owner_of", "pids",
+    "read_stat", "spawn_id_of", "start_ticks",
+]  # fmt: skip
+
+SPAWN_ID = "RECONCILER_SPAWN_ID"
 
 # _IOWR(0xFF, 11, struct pidfd_info of 64 bytes), Linux 6.13; the exit status in it since 6.15
 _PIDFD_GET_INFO = (3 << 30) | (64 << 16) | (0xFF << 8) | 11
@@ -90,29 +88,6 @@ def birthmark(spawn_id: str) -> int:
     """The mark that all descendants of this spawn carry."""
     digest = hashlib.blake2b(spawn_id.encode(errors="surrogateescape"), digest_size=7).digest()
     return MARK_BIT | int.from_bytes(digest, "little")
-
-
-def birthmark_of(pid: int) -> int | None:
-    """The mark of a living process, 0 when it has none, None when there is no such process."""
-    try:
-        soft = resource.prlimit(pid, MARK)[0]
-    except ProcessLookupError:
-        return None
-    except PermissionError:  # of another user; /proc tells the same at ten times the price
-        found = _mark_in_limits(pid)
-        if found is None:
-            return None
-        soft = found
-    return soft if MARK_BIT <= soft < MARK_END else 0
-
-
-def _mark_in_limits(pid: int) -> int | None:
-    text = _read(f"/proc/{pid}/limits")
-    if text is None:
-        return None
-    at = text.find(_MARK_LINE)
-    words = text[at + len(_MARK_LINE) : at + 80].split() if at >= 0 else []
-    return int(words[0]) if words and words[0].isdigit() else 0
 
 
 def spawn_id_of(pid: int) -> str | None:

@@ -137,20 +137,28 @@ class LinuxProcessTable:
         self._watch(_Watch(process, pidfd, mark, own=stat.parent == os.getpid()))
         return True
 
+    def mark(self, spawn_id: str) -> int:
+        """The birthmark of this spawn; 0 where none can be given."""
+        return procfs.birthmark(spawn_id) if self._marked else 0
+
     def find(self, spawn_id: str) -> ProcessId | None:
-        """The living session leader that carries this spawn id: a child of ours, or of the keeper."""
-        mark, parents, us = procfs.birthmark(spawn_id), (os.getpid(), self._subreaper_pid), os.geteuid()
+        """The first session leader of this spawn that is still there, a zombie too."""
+        mark = self.mark(spawn_id)
         found: list[ProcessId] = []
         for pid in procfs.pids():
-            if procfs.birthmark_of(pid) not in (mark, 0):
+            carried = procfs.birthmark_of(pid)
+            if carried not in (mark, 0):
                 continue  # also when it is gone
             stat = procfs.read_stat(pid)
-            if stat is None or not stat.alive or stat.session != pid or stat.parent not in parents:
-                continue
-            if us in (0, procfs.owner_of(pid)) and procfs.spawn_id_of(pid) == spawn_id:
+            if stat is not None and stat.session == pid and (carried or self._says_so(pid, stat, spawn_id)):
                 found.append(ProcessId(pid, stat.start_ticks))
         # A daemonised descendant looks the same, but it was not the first.
         return min(found, key=lambda process: (process.start_ticks, process.pid), default=None)
+
+    def _says_so(self, pid: int, stat: procfs.Stat, spawn_id: str) -> bool:
+        """Without a mark its environment has to tell, and only that of our process, or the keeper's, is believed."""
+        ours = stat.parent in (os.getpid(), self._subreaper_pid) and os.geteuid() in (0, procfs.owner_of(pid))
+        return ours and procfs.spawn_id_of(pid) == spawn_id
 
     # ---- end ----
 
