@@ -1,13 +1,10 @@
 """The process that moves log bytes: `python -m reconciler.pump --run-dir DIR --life-fd N`.
 
-It serves one controller over DIR/pump.sock and keeps a `Conduit` per stream. It holds no state of its own: killed at
-any instant, the next one is told again what to do, and goes on at the very byte (see conduit.py). It leaves within a
-second when the life descriptor gives end-of-file. It decides nothing about processes, and imports the standard library
-and its own few modules only.
-
-Waiting. A line of an idle stream is moved at once. Busy streams are rested for 1 to 4 ms, so that many small lines are
-one move, but not for so long that a pipe would fill. While streams rest, the controller's messages still wake us: a
-mark stands in the way of a restart.
+It serves one controller over DIR/pump.sock and moves the bytes of its `Streams`. It holds no state but in files: killed
+at any instant, the next one is told again what to do, and goes on at the very byte (see conduit.py, staging.py). It
+leaves within a second when the life descriptor gives end-of-file. It decides nothing about processes, and imports the
+standard library and its own few modules only. While streams rest, the controller's messages still wake us: a mark
+stands in the way of a restart.
 """
 
 from __future__ import annotations
@@ -23,48 +20,39 @@ import time
 from collections import deque
 
 from reconciler import wire
-from reconciler.conduit import CHUNK_BYTES, RETRY_SECONDS, Conduit, Plumbing, Settings
+from reconciler.console import STDERR, STDOUT, Console
+from reconciler.plumbing import Plumbing, Settings
+from reconciler.streams import Streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-STREAMS_PER_TURN = 64  # then messages and signals are looked at again
-REST_AT_MOST_SECONDS = 0.004
-IDLE_SECONDS = 0.010  # whoever was quiet for this long is served without delay
 TERM_DRAIN_SECONDS = 2.0
 ORPHAN_DRAIN_SECONDS = 0.7
 LOCK_RETRY_SECONDS = 0.010
-_GONE = select.EPOLLHUP | select.EPOLLERR
 
 
 class Pump:
     """The loop. `turn` does one round of it, so that a test can drive it by hand."""
 
-    def __init__(self, run_dir: str, life_fd: int, wakeup_fd: int, plumbing: Plumbing | None = None) -> None:
+    def __init__(self, run_dir: str, life_fd: int, wakeup_fd: int, plumbing: Plumbing) -> None:
         self.leaving = False
         self.drain_seconds = 0.0  # for what is left to do when `leaving`
-        self._plumbing = plumbing or Plumbing()
-        self._conduits: dict[str, Conduit] = {}
-        self._by_fifo: dict[int, Conduit] = {}  # those in `_streams`: neither halted nor deserted
+        self._controller: socket.socket | None = None
+        self._unsent: deque[bytes] = deque()
         self._claimed: set[str] = set()  # by this controller
-        self._announced: dict[str, str] = {}  # the complaints that the controller knows of
-        self._retry_at = 0.0  # 0: nothing is to be tried again
-        self._rest_until = 0.0
-        self._busy_at = 0.0
+        self.streams = Streams(plumbing, self._tell)
         self._life_fd = life_fd
         self._wakeup_fd = wakeup_fd
         self._socket_path = os.path.join(run_dir, "pump.sock")
         self._listener = wire.listen_unix(self._socket_path, socket.SOCK_SEQPACKET)
-        self._controller: socket.socket | None = None
-        self._unsent: deque[bytes] = deque()
-        # Three sets: what is always urgent, the streams, and both together for when no stream has to rest.
+        # Beside the set of the streams: what is always urgent, and both together for when no stream has to rest.
         self._urgent = select.epoll()
-        self._streams = select.epoll()
         self._all = select.epoll()
-        for fd in (life_fd, wakeup_fd, self._listener.fileno()):
+        for fd in (life_fd, wakeup_fd, self._listener.fileno(), *self.streams.wake_fds):
             self._urgent.register(fd, select.EPOLLIN)
-        for member in (self._urgent, self._streams):
+        for member in (self._urgent, self.streams.epoll):
             self._all.register(member.fileno(), select.EPOLLIN)
 
     # ---- the loop ----
@@ -73,104 +61,31 @@ class Pump:
         """Until told to leave; then what waits is still moved."""
         while not self.leaving:
             self.turn()
-        self.drain(self.drain_seconds)
+        self.streams.drain(self.drain_seconds)
 
     def turn(self, timeout_seconds: float = -1.0) -> None:
         """Wait until something is to be done, at most `timeout_seconds` (below 0: without end), and do it."""
-        now = time.monotonic()
-        rest = self._rest_until - now
+        streams, now = self.streams, time.monotonic()
+        rest = streams.rest_until - now
         if rest > 0:
             self._urgent.poll(rest if timeout_seconds < 0 else min(rest, timeout_seconds))
         else:
-            self._all.poll(self._until_retry(now, timeout_seconds))
+            self._all.poll(streams.until_retry(now, timeout_seconds))
         for fd, event in self._urgent.poll(0):
             self._handle_urgent(fd, event)
         now = time.monotonic()
-        if self._retry_at and now >= self._retry_at:
-            self._retry()
-        if now >= self._rest_until:
-            self._serve_streams(now)
-
-    def drain(self, seconds: float) -> None:
-        """Move all that waits, for at most `seconds`."""
-        end = time.monotonic() + seconds
-        moved = True
-        while moved and time.monotonic() < end:
-            moved = False
-            for conduit in self._conduits.values():
-                moved = bool(conduit.serve()) or moved
+        if streams.retry_at and now >= streams.retry_at:
+            self._urgent.modify(self._listener.fileno(), select.EPOLLIN)
+            streams.retry()
+        if now >= streams.rest_until:
+            streams.serve(now)
 
     def close(self) -> None:
         """Let everything go. The name of the socket goes first: it is ours as long as we hold the lock."""
         os.unlink(self._socket_path)
-        for conduit in self._conduits.values():
-            conduit.close()
-        self._plumbing.close()
-        for each in (self._all, self._streams, self._urgent, self._listener, self._controller):
+        for each in (self._all, self._urgent, self._listener, self._controller, self.streams):
             if each is not None:
                 each.close()
-
-    def _until_retry(self, now: float, timeout_seconds: float) -> float:
-        if not self._retry_at:
-            return timeout_seconds
-        left = max(self._retry_at - now, 0.0)
-        return left if timeout_seconds < 0 else min(left, timeout_seconds)
-
-    # ---- streams ----
-
-    def _serve_streams(self, now: float) -> None:
-        """One bounded portion for each stream that has bytes; then decide how long they rest."""
-        fullest = 0.0
-        for fd, event in self._streams.poll(0, STREAMS_PER_TURN):
-            conduit = self._by_fifo[fd]
-            moved = conduit.serve(CHUNK_BYTES)
-            fullest = max(fullest, moved / conduit.capacity)
-            deserted = not moved and event & _GONE
-            if conduit.halted or deserted:  # it would wake us without end; so it is looked at each second
-                self._ignore(fd)
-                self._retry_later()
-            self._announce(conduit)
-        if fullest:
-            rest = rest_seconds(fullest, now - self._busy_at)
-            self._busy_at = time.monotonic()
-            self._rest_until = self._busy_at + rest
-
-    def _heed(self, conduit: Conduit) -> None:
-        """Be woken by this stream again, or try again later if it cannot be served."""
-        self._announce(conduit)
-        if conduit.halted:
-            self._ignore(conduit.fifo)
-            self._retry_later()
-        elif conduit.fifo not in self._by_fifo:
-            self._by_fifo[conduit.fifo] = conduit
-            self._streams.register(conduit.fifo, select.EPOLLIN)
-
-    def _ignore(self, fd: int) -> None:
-        if self._by_fifo.pop(fd, None) is not None:
-            self._streams.unregister(fd)
-
-    def _retry_later(self) -> None:
-        self._retry_at = self._retry_at or time.monotonic() + RETRY_SECONDS
-
-    def _retry(self) -> None:
-        self._retry_at = 0.0
-        self._urgent.modify(self._listener.fileno(), select.EPOLLIN)
-        for conduit in self._conduits.values():
-            if conduit.fifo not in self._by_fifo:
-                conduit.serve()
-                self._heed(conduit)
-
-    def _announce(self, conduit: Conduit) -> None:
-        """Tell the controller what changed for the worse or the better, once."""
-        stream_id = conduit.settings.id
-        if conduit.complaint == self._announced.get(stream_id):
-            return
-        if conduit.complaint is None:
-            del self._announced[stream_id]
-            self._send({"type": "healthy", "id": stream_id})
-        else:
-            self._announced[stream_id] = conduit.complaint
-            self._send({"type": "trouble", "id": stream_id, "message": conduit.complaint})
 
     # ---- the controller and the keeper ----
 
@@ -183,6 +98,8 @@ class Pump:
                 self._handle_signal(number)
         elif fd == self._listener.fileno():
             self._accept()
+        elif fd in self.streams.wake_fds:
+            self.streams.settle(fd)
         elif self._controller is not None and fd == self._controller.fileno():
             if event & select.EPOLLOUT:
                 self._flush()
@@ -192,16 +109,11 @@ class Pump:
         if number == signal.SIGTERM:
             self._leave(TERM_DRAIN_SECONDS)
         elif number == signal.SIGUSR2:
-            self._reopen()
+            self.streams.reopen()
 
     def _leave(self, drain_seconds: float) -> None:
         self.leaving = True
         self.drain_seconds = drain_seconds
-
-    def _reopen(self) -> None:
-        for conduit in self._conduits.values():
-            conduit.reopen()
-            self._heed(conduit)
 
     def _accept(self) -> None:
         """The newest controller is the only one."""
@@ -209,16 +121,14 @@ class Pump:
             connection, _ = self._listener.accept()
         except OSError:  # it left again; or we are out of descriptors, then it would wake us without end
             self._urgent.modify(self._listener.fileno(), 0)
-            self._retry_later()
+            self.streams.retry_later()
             return
         self._hang_up()
         connection.setblocking(False)
         self._controller = connection
         self._urgent.register(connection.fileno(), select.EPOLLIN)
         self._claimed.clear()
-        self._announced.clear()  # it knows nothing yet
-        for conduit in self._conduits.values():
-            self._announce(conduit)
+        self.streams.tell_again()
 
     def _hang_up(self) -> None:
         if self._controller is not None:
@@ -241,42 +151,28 @@ class Pump:
     def _obey(self, message: wire.Message) -> None:
         kind = message["type"]
         if kind == "open":
-            self._open(Settings(message))
+            settings = Settings(message)
+            self._claimed.add(settings.id)
+            self.streams.open(settings)
         elif kind == "close":
-            self._let_go(message["id"])
+            self.streams.let_go(message["id"])
             self._send({"type": "closed", "id": message["id"]})
         elif kind == "mark":
             for stream_id in message["ids"]:
-                if conduit := self._conduits.get(stream_id):
-                    conduit.mark(str(message["run"]))
-                    self._announce(conduit)
+                self.streams.mark(stream_id, str(message["run"]))
             self._send({"type": "marked", "n": message["n"]})
         elif kind == "reopen":
-            self._reopen()
+            self.streams.reopen()
         elif kind == "sweep":  # it has opened all that it knows: the others went while no controller ran
-            for stream_id in self._conduits.keys() - self._claimed:
-                self._let_go(stream_id)
+            self.streams.sweep(self._claimed)
         # Any other word is of a newer controller, which knows what an older pump does not do.
 
-    def _open(self, settings: Settings) -> None:
-        self._claimed.add(settings.id)
-        conduit = self._conduits.get(settings.id)
-        if conduit is None:
-            conduit = self._conduits[settings.id] = Conduit(settings, self._plumbing)
-            conduit.open()
-            conduit.tidy()
+    def _tell(self, stream_id: str, complaint: str | None) -> None:
+        """The controller, if there is one, what changed for the worse or the better."""
+        if complaint is None:
+            self._send({"type": "healthy", "id": stream_id})
         else:
-            self._ignore(conduit.fifo)  # its descriptor may become another one's
-            conduit.adopt(settings)
-        self._heed(conduit)
-
-    def _let_go(self, stream_id: str) -> None:
-        """What can still be written is; what a full disk does not take is lost with the FIFO."""
-        if conduit := self._conduits.pop(stream_id, None):
-            self._ignore(conduit.fifo)
-            conduit.drain()
-            conduit.close()
-            self._announced.pop(stream_id, None)
+            self._send({"type": "trouble", "id": stream_id, "message": complaint})
 
     def _send(self, message: wire.Message) -> None:
         if self._controller is not None:
@@ -294,17 +190,6 @@ class Pump:
         except wire.Closed:  # seen as end-of-file in a moment, by the reader
             self._unsent.clear()
         self._urgent.modify(connection.fileno(), select.EPOLLIN | (select.EPOLLOUT if self._unsent else 0))
-
-
-def rest_seconds(fullest: float, since_seconds: float) -> float:
-    """How long streams rest when, in the time since the round before, the fullest pipe got so full (1.0: to the brim).
-
-    Until it would be half full again; whole milliseconds, since that is what can be waited for.
-    """
-    if since_seconds >= IDLE_SECONDS:
-        return 0.0
-    half_full = since_seconds * 0.5 / fullest
-    return min(int(half_full * 1000) / 1000, REST_AT_MOST_SECONDS)
 
 
 # ---- the process ----
@@ -349,7 +234,8 @@ def main(arguments: Sequence[str]) -> int:
     lock_fd = os.open(os.path.join(run_dir, "pump.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     if not claim(lock_fd, life_fd):
         return 0
-    pump = Pump(run_dir, life_fd, wakeup_fd)
+    consoles = (Console(STDOUT, 1), Console(STDERR, 2))
+    pump = Pump(run_dir, life_fd, wakeup_fd, Plumbing(run_dir, consoles=consoles))
     pump.run()
     pump.close()
     return 0

@@ -5,8 +5,8 @@
     web/3.log.000040.gz    an older one, compressed              web/3.log.000040.idx     (offsets of the bytes inside)
 
 A number is one more than the greatest there is, so names alone carry all state. An index is text, one record a line:
-`OFFSET WALL` (what stands from OFFSET on was moved from WALL on, within a second) and `OFFSET WALL end RUN`. It is a
-help, not the log: lines of it may be torn or missing.
+`OFFSET WALL` (what stands from OFFSET on was moved from WALL on, within a second) and `OFFSET WALL end RUN`, with a
+REPLICA/STREAM behind it where lines are framed. It is a help, not the log: lines of it may be torn or missing.
 
 The pump renames and writes the index; the `Tidier` removes and compresses behind it, in a thread of low priority. It
 must not touch an open file. Standard library only, and little of that: the pump stays near a bare interpreter.
@@ -21,6 +21,8 @@ import threading
 import zlib
 from collections import deque
 
+from reconciler import folders
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,7 +33,7 @@ UNFINISHED = ".gz.tmp"
 INDEX_SECONDS = 1.0  # bytes moved later than this after an index record get one of their own
 _FAST_BYTES = 64 * 1024  # after this much there may be another record, but not more often than
 _FAST_SECONDS = 0.05
-_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 _DIGITS = 6
 _BLOCK_BYTES = 256 * 1024
 _GZIP_FORMAT = 31  # zlib's window bits for the largest window with gzip's header and trailer
@@ -60,12 +62,13 @@ def closed_segments(log_path: str, names: Iterable[str] | None = None) -> list[S
     """The closed segments of a log, oldest first, each number once. `names`: its directory, when that is read already.
 
     Where the plain and the compressed one stand side by side the compressed one counts: it got its name when whole.
+    OSError when the directory is there and cannot be listed.
     """
     directory, base = os.path.split(log_path)
     if names is None:
         try:
-            names = os.listdir(directory or ".")
-        except OSError:
+            names = folders.names(directory)
+        except FileNotFoundError:
             return []
     found: dict[int, bool] = {}
     for name in names:
@@ -93,36 +96,32 @@ def _parsed(tail: str) -> tuple[int, str]:
 class Index:
     """Writes the index of an open log. It is a help: what cannot be written is left out."""
 
-    __slots__ = ("_log_path", "_mode", "_noted_at", "_noted_offset", "_path", "_torn", "_unended")
+    __slots__ = ("_log_path", "_noted_at", "_noted_offset", "_path", "_torn", "mode")
 
     def __init__(self, log_path: str, mode: int) -> None:
         self._log_path = log_path
         self._path = log_path + INDEX
-        self._mode = mode
+        self.mode = mode
         self._torn = True  # the last record may be, as far as we know: it was another pump's
         self._noted_at = 0.0
         self._noted_offset = 0
-        self._unended = True  # bytes came since the last end of a run, as far as we know
 
     def note(self, offset: int, wall: float) -> None:
         """Bytes came and stand at `offset`. A record each second, and of a fast stream some in between."""
-        self._unended = True
         often = _FAST_SECONDS if offset - self._noted_offset >= _FAST_BYTES else INDEX_SECONDS
         if not 0 <= wall - self._noted_at < often:  # below 0: the clock was set back
             self._noted_at = wall
             self._noted_offset = offset
             self._append(f"{offset} {wall:.3f}\n")
 
-    def end(self, offset: int, wall: float, run: str) -> None:
-        """All before `offset` belongs to `run`, which ended. An empty one leaves no record: thousands may come."""
-        if self._unended:
-            self._unended = False
-            self._append(f"{offset} {wall:.3f} end {' '.join(run.split())}\n")
+    def end(self, offset: int, wall: float, run: str, whose: str = "") -> None:
+        """All before `offset` belongs to `run`, which ended, or to one before it; as far as it is of `whose` stream."""
+        self._append(" ".join([f"{offset} {wall:.3f} end {'_'.join(run.split())}", *whose.split()]) + "\n")
 
     def rename(self, segment: str) -> None:
         """The log has become this segment."""
         try:
-            os.rename(self._path, segment + INDEX)
+            folders.rename(self._path, os.path.basename(segment) + INDEX)
         except OSError:
             pass
 
@@ -130,20 +129,20 @@ class Index:
         """The log begins anew."""
         self._noted_at = 0.0
         self._noted_offset = 0
-        _unlink(self._path)
+        folders.unlink(self._path)
 
     def settle(self) -> None:
         """The log is new. An index there is left of a rotation cut short between its renames, or of a removed log."""
-        if os.path.lexists(self._path):
+        if folders.exists(self._path):
             closed = closed_segments(self._log_path)
-            if closed and not os.path.lexists(closed[-1].index_path):
+            if closed and not folders.exists(closed[-1].index_path):
                 self.rename(segment_path(self._log_path, closed[-1].number))
             else:
                 self.drop()
 
     def _append(self, record: str) -> None:
         try:
-            fd = os.open(self._path, _APPEND, self._mode)
+            fd = folders.open_file(self._path, _APPEND, self.mode)
         except OSError:
             return
         data = (b"\n" if self._torn and os.fstat(fd).st_size else b"") + record.encode(errors="replace")
@@ -189,7 +188,7 @@ class Tidier:
         try:
             self._compress(plain)
         except OSError:  # the disk is full, or the segment went away
-            _unlink(plain + UNFINISHED)
+            folders.unlink(plain + UNFINISHED)
         return True
 
     def _run(self) -> None:  # pragma: no cover - endless; its step is what is tested
@@ -206,10 +205,10 @@ class Tidier:
             wanted[log_path] = max_files, compress
         listings: dict[str, list[str]] = {}
         for log_path, (max_files, compress) in wanted.items():
-            directory = os.path.dirname(log_path) or "."
+            directory = os.path.dirname(log_path)
             try:
                 if directory not in listings:
-                    listings[directory] = os.listdir(directory)
+                    listings[directory] = folders.names(directory)
                 self._tidy(log_path, listings[directory], max_files, compress)
             except OSError:  # an unreadable or vanished directory is the pump's to report, when it writes
                 continue
@@ -220,29 +219,29 @@ class Tidier:
         for name in names:
             left_over = os.path.join(directory, name)
             if name.startswith(base) and _parsed(name[len(base) :])[1] == UNFINISHED and left_over != self._at_work:
-                _unlink(left_over)  # of a pump that was killed
+                folders.unlink(left_over)  # of a pump that was killed
         closed = closed_segments(log_path, names)
         surplus = len(closed) - max(max_files - 1, 0) if max_files else 0
         for segment in closed[: max(surplus, 0)]:
             # The index first: killed in between, we leave a segment without index, not an index without segment.
             for path in (segment.index_path, segment_path(log_path, segment.number), segment.path):
-                _unlink(path)
+                folders.unlink(path)
         for segment in closed[max(surplus, 0) :]:
             plain = segment_path(log_path, segment.number)
             if segment.compressed:
-                _unlink(plain)  # whole beside its compressed self: someone was killed between rename and unlink
+                folders.unlink(plain)  # whole beside its compressed self: someone was killed between rename and unlink
             elif compress and plain not in self._to_compress:
                 self._to_compress.append(plain)
 
     def _compress(self, plain: str) -> None:
         """One closed segment, whole and on the disk before it takes the place of the plain one."""
         unfinished = plain + UNFINISHED
-        _unlink(unfinished)
-        source = os.open(plain, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        folders.unlink(unfinished)
+        source = folders.open_file(plain, os.O_RDONLY)
         self._at_work = unfinished
         try:
             mode = stat.S_IMODE(os.fstat(source).st_mode)
-            with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as target:
+            with open(folders.open_file(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as target:
                 squeeze = zlib.compressobj(wbits=_GZIP_FORMAT)
                 while block := os.read(source, _BLOCK_BYTES):
                     target.write(squeeze.compress(block))
@@ -251,18 +250,11 @@ class Tidier:
                 target.flush()
                 os.fchmod(target.fileno(), mode)
                 os.fsync(target.fileno())
-            if os.path.exists(plain):
-                os.rename(unfinished, plain + COMPRESSED)
-                os.unlink(plain)
+            if folders.exists(plain):
+                folders.rename(unfinished, os.path.basename(plain) + COMPRESSED)
+                folders.unlink(plain)
             else:  # pruned meanwhile
-                os.unlink(unfinished)
+                folders.unlink(unfinished)
         finally:
             self._at_work = ""
             os.close(source)
-
-
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except OSError:  # gone already, or not ours to remove
-        pass

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler import conduit, pump, wire
-from reconciler.pump import Pump, rest_seconds
+from reconciler import conduit, logfile, pump, streams, wire
+from reconciler.streams import rest_seconds
 from support.pump_rig import PumpBench, closing
 
 
@@ -80,17 +80,17 @@ class TestStreams:
         opened.connect()
         opened.say(opened.message("b"), {"type": "sweep"})
         assert opened.read("a") == b"still\n"
-        assert list(opened.pump._conduits) == ["b"]
+        assert list(opened.pump.streams.conduits) == ["b"]
 
     def test_a_stream_that_nobody_holds_is_looked_at_once_a_second_and_comes_back(
         self, opened: PumpBench, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         opened.pipes.pop("a").close()
         opened.turns()
-        assert not opened.pump._by_fifo
+        assert not opened.pump.streams.by_fifo
         fd = os.open(opened.folder / "a.fifo", os.O_RDWR)
         os.write(fd, b"back\n")
-        opened.pump._retry_at = time.monotonic()
+        opened.pump.streams.retry_at = time.monotonic()
         opened.turns()
         assert opened.read() == b"back\n"
         os.close(fd)
@@ -100,13 +100,15 @@ class TestPace:
     def test_a_line_after_some_quiet_costs_no_rest(self, opened: PumpBench) -> None:
         opened.pipe().write(b"x\n")
         opened.pump.turn(0.0)
-        assert opened.pump._rest_until == opened.pump._busy_at
+        assert opened.pump.streams.rest_until == opened.pump.streams.busy_at
 
     def test_the_next_one_right_after_it_rests_the_streams_for_the_longest_time(self, opened: PumpBench) -> None:
-        opened.pump._busy_at = time.monotonic()
+        opened.pump.streams.busy_at = time.monotonic()
         opened.pipe().write(b"x\n")
         opened.pump.turn(0.0)
-        assert opened.pump._rest_until - opened.pump._busy_at == pytest.approx(pump.REST_AT_MOST_SECONDS)
+        assert opened.pump.streams.rest_until - opened.pump.streams.busy_at == pytest.approx(
+            streams.REST_AT_MOST_SECONDS
+        )
 
     @pytest.mark.parametrize(
         ("fullest", "since", "rest"),
@@ -116,7 +118,7 @@ class TestPace:
             (0.3, 0.001, 0.001),  # whole milliseconds only
             (1.0, 0.001, 0.0),  # its writer waits
             (0.06, 0.0001, 0.0),  # it will soon
-            (0.0001, pump.IDLE_SECONDS, 0.0),  # nobody was busy
+            (0.0001, streams.IDLE_SECONDS, 0.0),  # nobody was busy
         ],
     )
     def test_streams_rest_until_the_fullest_pipe_is_half_full_again(
@@ -125,7 +127,7 @@ class TestPace:
         assert rest_seconds(fullest, since) == rest
 
     def test_messages_are_heard_while_streams_rest(self, opened: PumpBench) -> None:
-        opened.pump._rest_until = time.monotonic() + 1000
+        opened.pump.streams.rest_until = time.monotonic() + 1000
         opened.pipe().write(b"x\n")
         wire.send(opened.controllers[0], {"type": "mark", "ids": [], "run": "r", "n": 1})
         opened.pump.turn(-1.0)
@@ -149,22 +151,22 @@ class TestTrouble:
     def test_it_is_told_once_and_when_it_is_over(self, troubled: PumpBench, monkeypatch: pytest.MonkeyPatch) -> None:
         message = f"cannot write {troubled.log()}: No space left on device"
         assert troubled.heard() == [{"type": "trouble", "id": "a", "message": message}]
-        troubled.pump._retry_at = time.monotonic()
+        troubled.pump.streams.retry_at = time.monotonic()
         troubled.turns()
         assert troubled.heard() == []
         monkeypatch.undo()
-        troubled.pump._retry_at = time.monotonic()
+        troubled.pump.streams.retry_at = time.monotonic()
         troubled.turns()
         assert troubled.heard() == [{"type": "healthy", "id": "a"}]
         assert troubled.read() == b"waits\n"
 
     def test_it_is_tried_again_within_a_second(self, troubled: PumpBench) -> None:
         now = time.monotonic()
-        assert 0 < troubled.pump._until_retry(now, -1.0) <= conduit.RETRY_SECONDS
-        assert troubled.pump._until_retry(now, 0.0) == 0.0
+        assert 0 < troubled.pump.streams.until_retry(now, -1.0) <= logfile.RETRY_SECONDS
+        assert troubled.pump.streams.until_retry(now, 0.0) == 0.0
 
     def test_without_trouble_nothing_wakes_an_idle_pump(self, opened: PumpBench) -> None:
-        assert opened.pump._until_retry(time.monotonic(), -1.0) == -1.0
+        assert opened.pump.streams.until_retry(time.monotonic(), -1.0) == -1.0
 
     def test_a_new_controller_is_told_of_it(self, troubled: PumpBench) -> None:
         troubled.connect()
@@ -184,7 +186,7 @@ class TestTrouble:
         for word in (b"fine\n", b"still fine\n"):
             bench.pipe("b").write(word)
             bench.turns()
-            bench.pump._retry_at = time.monotonic()
+            bench.pump.streams.retry_at = time.monotonic()
         assert [each["type"] for each in bench.heard()] == ["trouble"]
         assert bench.read("b") == b"fine\nstill fine\n"
 
@@ -194,7 +196,7 @@ class TestTrouble:
         opened.say({"type": "reopen"})
         assert [each["type"] for each in opened.heard()] == ["trouble"]
         opened.log().rmdir()
-        opened.pump._retry_at = time.monotonic()
+        opened.pump.streams.retry_at = time.monotonic()
         opened.turns()
         assert [each["type"] for each in opened.heard()] == ["healthy"]
 
@@ -274,7 +276,7 @@ class TestController:
         bench.connect()
         assert bench.pump._urgent.poll(0) == []
         monkeypatch.setattr(bench.pump, "_listener", listener)
-        bench.pump._retry_at = time.monotonic()
+        bench.pump.streams.retry_at = time.monotonic()
         bench.turns()
         bench.say({"type": "mark", "ids": [], "run": "r", "n": 1})
         assert bench.heard() == [{"type": "marked", "n": 1}]
@@ -312,7 +314,7 @@ class TestLeaving:
         clock = iter(range(100))
         monkeypatch.setattr(conduit.Conduit, "serve", lambda self: 1)
         monkeypatch.setattr(time, "monotonic", lambda: next(clock))
-        opened.pump.drain(5)
+        opened.pump.streams.drain(5)
         monkeypatch.undo()
 
     def test_usr2_reopens(self, opened: PumpBench) -> None:
@@ -393,11 +395,6 @@ class TestProcess:
             os.close(reader)
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-    def test_a_pump_needs_no_plumbing_of_others(self, tmp_path: Path, ends: tuple[int, int]) -> None:
-        own = Pump(str(tmp_path), ends[0], ends[1])
-        own.close()
-        assert not (tmp_path / "pump.sock").exists()
 
     def test_its_socket_is_for_nobody_else(self, bench: PumpBench) -> None:
         assert (bench.folder / "pump.sock").stat().st_mode & 0o777 == 0o600

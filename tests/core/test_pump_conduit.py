@@ -4,15 +4,19 @@ import errno
 import fcntl
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reconciler import conduit as conduit_module
-from reconciler.conduit import LONG_LINE_BYTES, PIPE_BYTES, Conduit, Settings
+from reconciler import folders, logfile, plumbing
+from reconciler.conduit import LONG_LINE_BYTES, PIPE_BYTES, Conduit
+from reconciler.plumbing import Settings
 from support.pump_rig import Bench, closing
+
+STRANGER = 65534
 
 
 @pytest.fixture
@@ -196,7 +200,7 @@ class TestRotation:
         assert bench.read() == b"aaaa\nbbbb\ncccc\n"
         assert conduit.complaint == f"cannot rotate {bench.log()}: Permission denied; it grows on"
         assert not conduit.halted
-        monkeypatch.setattr(conduit_module, "_clock", lambda: 1e12)  # later
+        monkeypatch.setattr(logfile, "_clock", lambda: 1e12)  # later
         bench.pipe().write(b"dddd\n")
         conduit.drain()
         assert bench.segments() == [b"aaaa\nbbbb\ncccc\n", b"dddd\n"]
@@ -279,11 +283,12 @@ class TestTrouble:
         conduit = bench.conduit(fifo=str(bench.folder / "plain"))
         assert conduit.complaint == f"cannot write: {bench.folder / 'plain'} is not a FIFO"
 
-    def test_a_second_stream_with_the_same_file_is_refused_until_the_first_lets_go(self, bench: Bench) -> None:
+    def test_another_program_with_the_same_log_is_refused_until_the_first_lets_go(self, bench: Bench) -> None:
         first = bench.conduit()
         second = bench.conduit("b", path=str(bench.log("a")))
-        assert second.complaint is not None
-        assert second.complaint.startswith(f"cannot write: {bench.log()} is written by a;")
+        assert second.complaint == (
+            f"cannot write: {bench.log()} is the log of another Program; give each a path of its own"
+        )
         first.close()
         bench.pipe("b").write(b"x\n")
         assert second.serve() == 2
@@ -314,22 +319,97 @@ class TestTrouble:
         assert bench.segments() == [b"aaaa\n", b"bbbb\n"]
 
     def test_a_path_that_comes_and_goes_is_given_up(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-        def open_or_not(path: str, flags: int, *rest: int) -> int:
-            if not str(path).endswith(".log"):
-                return real_open(path, flags, *rest)
+        def open_or_not(path: str, flags: int, mode: int = 0) -> int:
             raise FileExistsError if flags & os.O_CREAT else FileNotFoundError
 
-        real_open = os.open
-        monkeypatch.setattr(os, "open", open_or_not)
+        monkeypatch.setattr(folders, "open_file", open_or_not)
         assert bench.conduit().complaint == f"cannot write: {bench.log()} comes and goes"
 
     def test_a_peek_that_fails_halts(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         conduit = bench.conduit(max_size=2)
         bench.pipe().write(b"x\ny\n")
         monkeypatch.setattr(bench.plumbing, "_tee", lambda *_: -1)
-        monkeypatch.setattr(conduit_module.ctypes, "get_errno", lambda: errno.EIO)
+        monkeypatch.setattr(plumbing.ctypes, "get_errno", lambda: errno.EIO)
         conduit.serve()
         assert conduit.complaint == f"cannot write {bench.log()}: Input/output error"
+
+
+@pytest.fixture
+def stranger(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Makes a file or folder somebody else's."""
+
+    def give(path: Path) -> None:
+        if os.geteuid() == 0:
+            os.chown(path, STRANGER, STRANGER, follow_symlinks=False)
+        else:
+            other = os.geteuid() + 1  # then what is ours is a stranger's, but for what comes after
+            monkeypatch.setattr(os, "geteuid", lambda: other)
+
+    return give
+
+
+class TestOthersInTheSameFolder:
+    """A daemon that is root writes to paths whose folders belong to the users of its Programs, or to everybody."""
+
+    def test_a_file_that_a_stranger_put_there_is_refused(self, bench: Bench, stranger: Callable[[Path], None]) -> None:
+        bench.log().parent.mkdir()
+        bench.log().touch(0o666)
+        stranger(bench.log())
+        complaint = bench.conduit(uid=STRANGER + 1).complaint
+        owner = bench.log().stat().st_uid
+        assert complaint == (
+            f"cannot write: {bench.log()} belongs to user {owner}, who is not the user of its processes"
+        )
+
+    def test_a_file_of_its_own_user_is_written(self, bench: Bench, stranger: Callable[[Path], None]) -> None:
+        bench.log().parent.mkdir()
+        bench.log().touch()
+        stranger(bench.log())
+        assert bench.conduit(uid=bench.log().stat().st_uid).complaint is None
+
+    def test_a_file_of_whom_the_folder_belongs_to_is_written(
+        self, bench: Bench, stranger: Callable[[Path], None]
+    ) -> None:
+        bench.log().parent.mkdir()
+        bench.log().touch()
+        for path in (bench.log(), bench.log().parent):
+            stranger(path)
+        assert bench.conduit().complaint is None
+
+    def test_a_file_of_ours_that_somebody_gave_this_name_is_refused(self, bench: Bench) -> None:
+        bench.log().parent.mkdir()
+        bench.log().parent.chmod(0o1777)
+        (bench.folder / "secret").touch()
+        bench.log().hardlink_to(bench.folder / "secret")
+        complaint = bench.conduit().complaint
+        assert complaint == (
+            f"cannot write: {bench.log()} has other names, and others than us may have given it this one"
+        )
+
+    def test_other_names_that_only_we_can_have_given_are_no_matter(self, bench: Bench) -> None:
+        bench.log().parent.mkdir()
+        bench.log().touch()
+        (bench.folder / "backup").hardlink_to(bench.log())
+        assert bench.conduit().complaint is None
+
+    def test_a_folder_that_was_exchanged_for_a_link_is_not_written_to(
+        self, bench: Bench, stranger: Callable[[Path], None]
+    ) -> None:
+        """Neither at first, nor when the log is to be rotated, nor by the index."""
+        conduit = bench.conduit(max_size=5)
+        bench.pipe().write(b"aaaa\n")
+        conduit.serve()
+        (bench.folder / "secret").mkdir()
+        bench.log().parent.rename(bench.folder / "aside")
+        (bench.folder / "log").symlink_to("secret")
+        stranger(bench.folder / "log")
+        bench.pipe().write(b"bbbb\n")
+        conduit.serve()
+        conduit.mark("r1")
+        assert list((bench.folder / "secret").iterdir()) == []
+        assert "log on the way to" in (conduit.complaint or "")
+        assert "is a symbolic link that belongs to user" in (bench.conduit("b").complaint or "")
+        assert list((bench.folder / "secret").iterdir()) == []
 
 
 class TestSettings:
@@ -360,9 +440,10 @@ class TestSettings:
 
     def test_the_same_settings_change_nothing(self, bench: Bench) -> None:
         conduit = bench.conduit()
-        fds = (conduit.fifo, conduit.file)
+        log = bench.log_of(conduit)
+        fds = (conduit.fifo, log.fd)
         conduit.adopt(Settings(bench.message()))
-        assert (conduit.fifo, conduit.file) == fds
+        assert (conduit.fifo, log.fd) == fds
 
     def test_a_fifo_that_was_made_anew_is_the_one_to_read(self, bench: Bench) -> None:
         conduit = bench.conduit()
@@ -374,6 +455,12 @@ class TestSettings:
         old.close()
         conduit.serve()
         assert bench.read() == b"old\nnew\n"
+
+    def test_a_fifo_that_is_gone_is_waited_for(self, bench: Bench) -> None:
+        conduit = bench.conduit()
+        bench.fifo("a").unlink()
+        conduit.adopt(Settings(bench.message()))
+        assert conduit.complaint == f"cannot write {bench.fifo('a')}: No such file or directory"
 
     def test_a_conduit_without_a_file_adopts_a_mode_for_later(self, bench: Bench) -> None:
         bench.log().parent.write_bytes(b"")
@@ -394,7 +481,7 @@ class TestIndex:
     ) -> None:
         conduit = bench.conduit()
         for wall in (1000.0, 1000.9, 1001.0, 999.0):
-            monkeypatch.setattr(conduit_module, "_wall", lambda wall=wall: wall)
+            monkeypatch.setattr(logfile, "wall", lambda wall=wall: wall)
             bench.pipe().write(b"x\n")
             conduit.serve()
         lines = bench.log().with_name("a.log.idx").read_text().splitlines()
@@ -403,7 +490,7 @@ class TestIndex:
     def test_a_fast_stream_gets_some_in_between(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         conduit = bench.conduit()
         for wall in (1000.0, 1000.1, 1000.2, 1000.22):
-            monkeypatch.setattr(conduit_module, "_wall", lambda wall=wall: wall)
+            monkeypatch.setattr(logfile, "wall", lambda wall=wall: wall)
             bench.pipe().write(b"x" * 40_000)
             conduit.serve()
         assert bench.index() == ["0 W", "80000 W"]
@@ -414,7 +501,7 @@ class TestIndex:
         conduit.mark("run-1")
         bench.pipe().write(b"second\n")
         conduit.mark("run 2")
-        assert bench.index() == ["0 W", "6 W end run-1", "13 W end run 2"]
+        assert bench.index() == ["0 W", "6 W end run-1", "13 W end run_2"]
 
     def test_runs_that_wrote_nothing_leave_no_record(self, bench: Bench) -> None:
         conduit = bench.conduit()

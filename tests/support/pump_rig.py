@@ -2,13 +2,17 @@
 
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from reconciler import wire
-from reconciler.conduit import Conduit, Plumbing, Settings
+from reconciler.conduit import Conduit
+from reconciler.console import Console
+from reconciler.logfile import LogFile
+from reconciler.plumbing import Plumbing, Settings
 from reconciler.pump import Pump
 from reconciler.segments import Tidier
 
@@ -49,13 +53,30 @@ class NotedRequests(Tidier):
         self.noted.append((log_path, max_files, compress))
 
 
+class StillConsole(Console):
+    """One whose thread is the test: `step` does its work."""
+
+    def __init__(self, path: str, fd: int) -> None:
+        super().__init__(path, fd)
+        self.fd = fd
+        self._thread = threading.current_thread()
+
+    def close(self) -> None:
+        self._thread = None
+        super().close()
+        os.close(self.fd)
+
+
 class Bench:
     """A folder with one stream in it, `a` unless said otherwise: FIFO `a.fifo`, log `log/a.log`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.tidier = NotedRequests()
-        self.plumbing = Plumbing(self.tidier)
+        self.console_reader, console_writer = os.pipe2(os.O_NONBLOCK)
+        os.set_blocking(console_writer, True)
+        self.console = StillConsole("/dev/stdout", console_writer)
+        self.plumbing = Plumbing(str(folder), self.tidier, (self.console,))
         self.pipes: dict[str, Pipe] = {}
         self.conduits: list[Conduit] = []
 
@@ -64,14 +85,18 @@ class Bench:
 
     def pipe(self, name: str = "a") -> Pipe:
         if name not in self.pipes:
-            self.pipes[name] = Pipe(self.folder / f"{name}.fifo")
+            self.pipes[name] = Pipe(self.fifo(name))
         return self.pipes[name]
+
+    def fifo(self, name: str) -> Path:
+        return self.folder / f"{name.replace('/', '-')}.fifo"
 
     def message(self, name: str = "a", **changes: Any) -> dict[str, Any]:
         """What a controller says to have the stream opened."""
         standard = {
-            "type": "open", "id": name, "fifo": str(self.folder / f"{name}.fifo"), "path": str(self.log(name)),
-            "max_size": 0, "max_files": 5, "compress": "none", "mode": 0o640,
+            "type": "open", "id": name, "fifo": str(self.fifo(name)), "path": str(self.log(name)),
+            "max_size": 0, "max_files": 5, "compress": "none", "mode": 0o640, "uid": os.geteuid(), "format": "raw",
+            "program": name.partition("/")[0], "replica": 0, "stream": "out", "shared": False,
         }  # fmt: skip
         return {**standard, **changes}
 
@@ -82,6 +107,11 @@ class Bench:
         self.conduits.append(conduit)
         conduit.open()
         return conduit
+
+    def log_of(self, conduit: Conduit) -> LogFile:
+        log = conduit._output
+        assert isinstance(log, LogFile)
+        return log
 
     def read(self, name: str = "a") -> bytes:
         return self.log(name).read_bytes()
@@ -102,6 +132,7 @@ class Bench:
         for pipe in self.pipes.values():
             pipe.close()
         self.plumbing.close()
+        os.close(self.console_reader)
 
 
 class PumpBench(Bench):
@@ -124,7 +155,7 @@ class PumpBench(Bench):
     def turns(self, count: int = 3) -> None:
         """Enough turns for what was said and written."""
         for _ in range(count):
-            self.pump._rest_until = 0.0
+            self.pump.streams.rest_until = 0.0
             self.pump.turn(0.0)
 
     def say(self, *messages: dict[str, Any]) -> None:
@@ -139,7 +170,7 @@ class PumpBench(Bench):
         self.pump.close()
         for each in (*self.controllers, *self.pipes.values()):
             each.close()
-        for fd in (self.life_reader, self.life_writer, self.signals_reader, self.signals_writer):
+        for fd in (self.life_reader, self.life_writer, self.signals_reader, self.signals_writer, self.console_reader):
             try:
                 os.close(fd)
             except OSError:  # closed by the test
