@@ -20,9 +20,9 @@ import time
 from collections import deque
 
 from reconciler import wire
-from reconciler.console import STDERR, STDOUT, Console
-from reconciler.plumbing import Plumbing, Settings
-from reconciler.streams import Streams
+from reconciler.pumping.console import STDERR, STDOUT, Console
+from reconciler.pumping.plumbing import Plumbing, Settings
+from reconciler.pumping.streams import Streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -109,7 +109,7 @@ async def test_keeper_and_pump_are_tried_out_together() -> None:
         await rehearse(command("reconciler.keeper", "--rehearse", "99"))
 
 
-SMALL = ("keeper", "keeping", "pump", "conduit", "wire")
+SMALL = ("keeper", "keeping", "pump", "pumping/conduit", "folders", "wire")
 
 
 @pytest.mark.parametrize("module", [*SMALL, "app", "startup", "engine/loop", "server/rest"])

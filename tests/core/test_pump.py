@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler import conduit, logfile, pump, streams, wire
-from reconciler.streams import rest_seconds
+from reconciler import pump, wire
+from reconciler.pumping import conduit, logfile, streams
+from reconciler.pumping.streams import rest_seconds
 from support.pump_rig import PumpBench, closing
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from reconciler import conduit as conduit_module
-from reconciler import folders, logfile, plumbing
-from reconciler.conduit import LONG_LINE_BYTES, PIPE_BYTES, Conduit
-from reconciler.plumbing import Settings
+from reconciler import folders
+from reconciler.pumping import conduit as conduit_module
+from reconciler.pumping import logfile, plumbing
+from reconciler.pumping.conduit import LONG_LINE_BYTES, PIPE_BYTES, Conduit
+from reconciler.pumping.plumbing import Settings
 from support.pump_rig import Bench, closing
 
 STRANGER = 65534

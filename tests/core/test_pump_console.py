@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from reconciler import console as console_module
-from reconciler.conduit import Conduit
-from reconciler.console import PORTION_BYTES, STDOUT, Console
-from reconciler.plumbing import Plumbing, Settings
-from reconciler.staging import ROOM_BYTES
-from reconciler.streams import Streams
+from reconciler.pumping import console as console_module
+from reconciler.pumping.conduit import Conduit
+from reconciler.pumping.console import PORTION_BYTES, STDOUT, Console
+from reconciler.pumping.plumbing import Plumbing, Settings
+from reconciler.pumping.staging import ROOM_BYTES
+from reconciler.pumping.streams import Streams
 from support.pump_rig import Bench, PumpBench, closing
 
 

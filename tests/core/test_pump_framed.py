@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from reconciler import folders, framer, staging
-from reconciler.conduit import Conduit
-from reconciler.framing import LINE_BYTES
-from reconciler.plumbing import Plumbing, Settings
-from reconciler.streams import Streams
+from reconciler import folders
+from reconciler.pumping import framer, staging
+from reconciler.pumping.conduit import Conduit
+from reconciler.pumping.framing import LINE_BYTES
+from reconciler.pumping.plumbing import Plumbing, Settings
+from reconciler.pumping.streams import Streams
 from support.mortality import MOMENTS, fated
 from support.pump_rig import Bench, closing
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.framing import LINE_BYTES, Lines, cut, framed, time_text
+from reconciler.pumping.framing import LINE_BYTES, Lines, cut, framed, time_text
 
 NOON_MS = 1_782_993_600_123  # 2026-07-02T12:00:00.123Z
 

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import itertools
+import json
 import os
 import random
 import resource
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from support.pump_real import LONG_LINE_BYTES, RealPump, eventually, expected_li
 
 KILLS = 25
 LIMIT = 100_000
+SHORT_BYTES = 250
 
 
 class Place:
@@ -78,11 +81,7 @@ def seed() -> int:
 @pytest.mark.parametrize("compress", ["none", "gzip"])
 def test_killed_at_any_instant_it_loses_and_doubles_nothing(place: Place, seed: int, compress: str) -> None:
     dice = random.Random(seed)
-    writer = subprocess.Popen(
-        [sys.executable, pump_real.__file__, str(place.fifo), str(seed)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        stdout=subprocess.PIPE,
-    )
+    writer = _writer(place.fifo, seed)
     try:
         for _ in range(KILLS):
             pump = place.opened(max_size=LIMIT, compress=compress)
@@ -101,6 +100,83 @@ def test_killed_at_any_instant_it_loses_and_doubles_nothing(place: Place, seed: 
         eventually(lambda: not list(place.log.parent.glob("*.tmp")) and not _plain_beside_compressed(place))
     written = itertools.islice(expected_lines(seed), int(output))
     _assert_holds(place, written)
+
+
+@pytest.mark.parametrize(("form", "replicas"), [("prefix", 1), ("json", 3), ("raw", 3)])
+def test_killed_at_any_instant_it_loses_and_doubles_no_line(place: Place, seed: int, form: str, replicas: int) -> None:
+    dice = random.Random(seed)
+    fifos = [place.fifo, *(place.folder / f"fifo-{number}" for number in range(1, replicas))]
+    for fifo in fifos[1:]:
+        os.mkfifo(fifo)
+    held = [os.open(fifo, os.O_RDWR | os.O_NONBLOCK) for fifo in fifos]
+    writers = [_writer(fifo, seed + number) for number, fifo in enumerate(fifos)]
+
+    def served() -> RealPump:
+        pump = place.pump()
+        pump.connect()
+        for number, fifo in enumerate(fifos):
+            names = {"program": "web", "replica": number, "stream": "out", "format": form, "shared": True}
+            bounds = {"max_size": LIMIT, "max_files": 0, "compress": "none", "mode": 0o640, "uid": os.geteuid()}
+            pump.say(type="open", id=f"u/{number}/out", fifo=str(fifo), path=str(place.log), **names, **bounds)
+        return pump
+
+    try:
+        for _ in range(KILLS):
+            pump = served()
+            time.sleep(dice.random() * 0.05)
+            pump.kill()
+        last = served()
+        for writer in writers:
+            writer.terminate()
+        counts = [int(writer.communicate(timeout=pump_real.DEADLINE_SECONDS)[0]) for writer in writers]
+    finally:
+        for writer in writers:
+            writer.kill()
+            writer.wait()
+        for fd in held:
+            os.close(fd)
+    last.say(type="mark", ids=[f"u/{number}/out" for number in range(replicas)], run="r", n=1)
+    last.hears("marked")
+    paths = [segment.path for segment in closed_segments(str(place.log))] + [str(place.log)]
+    lines = [line for path in paths for line in _whole_lines(Path(path))]
+    written = [list(itertools.islice(expected_lines(seed + n), count)) for n, count in enumerate(counts)]
+    if form == "raw":  # a long one has become lines: here its beginning stands for it
+        assert Counter(line[:SHORT_BYTES] for line in lines if not line.startswith(b"x")) == Counter(
+            line[:SHORT_BYTES] for line in itertools.chain(*written)
+        )
+        assert sum(line.count(b"x") for line in lines) == sum(line.count(b"x") for line in itertools.chain(*written))
+    else:
+        for number in range(replicas):
+            assert list(_unframed(lines, number)) == written[number]
+
+
+def _writer(fifo: Path, seed: int) -> "subprocess.Popen[bytes]":
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, pump_real.__file__, str(fifo), str(seed)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
+
+
+def _whole_lines(path: Path) -> list[bytes]:
+    content = path.read_bytes()
+    assert content.endswith(b"\n") or not content, path
+    return content.splitlines(keepends=True)
+
+
+def _unframed(lines: list[bytes], replica: int) -> Iterator[bytes]:
+    """What this replica wrote; pieces are put together."""
+    begun = b""
+    for line in lines:
+        if line.startswith(b"{"):
+            parts = json.loads(line)
+            whose, is_end, text = parts["replica"], not parts.get("partial"), parts["message"].encode()
+        else:
+            _, label, _, mark, text = line.removesuffix(b"\n").split(b" ", 4)
+            whose, is_end = int(label.partition(b"/")[2]), mark == b"|"
+        if whose == replica:
+            begun += text
+            if is_end:
+                yield begun + b"\n"
+                begun = b""
 
 
 def _plain_beside_compressed(place: Place) -> list[str]:

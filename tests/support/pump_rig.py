@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from reconciler import wire
-from reconciler.conduit import Conduit
-from reconciler.console import Console
-from reconciler.logfile import LogFile
-from reconciler.plumbing import Plumbing, Settings
 from reconciler.pump import Pump
+from reconciler.pumping.conduit import Conduit
+from reconciler.pumping.console import Console
+from reconciler.pumping.logfile import LogFile
+from reconciler.pumping.plumbing import Plumbing, Settings
 from reconciler.segments import Tidier
 
 

@@ -6,15 +6,15 @@ they look in framing.py. Standard library only; it raises OSError for its condui
 
 from __future__ import annotations
 
-from reconciler import framing
-from reconciler.console import PORTION_BYTES, Console
 from reconciler.folders import Refused
-from reconciler.logfile import LogFile, wall
+from reconciler.pumping import framing
+from reconciler.pumping.console import PORTION_BYTES, Console
+from reconciler.pumping.logfile import LogFile, wall
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from reconciler.plumbing import Settings
-    from reconciler.staging import Staging
+    from reconciler.pumping.plumbing import Settings
+    from reconciler.pumping.staging import Staging
 
 
 class Framer:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import ctypes
 import os
 
-from reconciler.console import STDERR, STDOUT, Console
 from reconciler.folders import Refused
-from reconciler.logfile import Bounds, LogFile
+from reconciler.pumping.console import STDERR, STDOUT, Console
+from reconciler.pumping.logfile import Bounds, LogFile
 from reconciler.segments import Tidier
 
 TYPE_CHECKING = False

@@ -19,15 +19,15 @@ import struct
 import termios
 
 from reconciler.folders import Refused
-from reconciler.framer import Framer
-from reconciler.framing import RAW
-from reconciler.logfile import LogFile, wall
-from reconciler.staging import Staging
+from reconciler.pumping.framer import Framer
+from reconciler.pumping.framing import RAW
+from reconciler.pumping.logfile import LogFile, wall
+from reconciler.pumping.staging import Staging
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from reconciler.console import Console
-    from reconciler.plumbing import Plumbing, Settings
+    from reconciler.pumping.console import Console
+    from reconciler.pumping.plumbing import Plumbing, Settings
 
 PEEK_BYTES = 64 * 1024  # what a pipe holds by default: more cannot be seen at once
 PIPE_BYTES = 1024 * 1024  # what a busy stream gets, where the kernel allows it

@@ -11,10 +11,10 @@ import os
 import select
 import time
 
-from reconciler.conduit import CHUNK_BYTES, Conduit
-from reconciler.logfile import RETRY_SECONDS
-from reconciler.plumbing import Plumbing, Settings
-from reconciler.staging import about
+from reconciler.pumping.conduit import CHUNK_BYTES, Conduit
+from reconciler.pumping.logfile import RETRY_SECONDS
+from reconciler.pumping.plumbing import Plumbing, Settings
+from reconciler.pumping.staging import about
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
