@@ -186,8 +186,11 @@ class TestKeeper:
         assert len(daemon.ledger()) == 3
         daemon.declare("web", *daemon.worker("steady"), replicas=2)
         assert daemon.until_running("web", 2) == {0: pids[0], 1: pids[1]}
+        before = len(daemon.ledger("start"))
         os.kill(pids[0], signal.SIGKILL)
-        eventually(lambda: len(daemon.ledger("start")) == 4, "who is not our own process is missed, too")
+        eventually(lambda: len(daemon.ledger("start")) > before, "who is not our own process is missed, too")
+        (row,) = (row for row in daemon.processes("web") if row["replica"] == 0)
+        assert row["lastExit"]["signal"] in {"KILL", None}, "as the kernel tells, or unknown where it forgets at once"
         assert daemon.until_running("web", 2)[1] == pids[1]
 
     def test_an_end_that_nobody_saw_is_unknown_unless_the_kernel_knows_and_nothing_is_repeated(

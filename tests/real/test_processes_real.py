@@ -785,6 +785,38 @@ def test_without_a_report_the_kernel_knows_after_the_reap(real: Real) -> None:
     assert real.table.resolve_unreported(process) == ExitReport(process, 33 if known else None, None)
 
 
+@pytest.mark.parametrize(("end", "told"), [("exit 33", (33, None)), ("exit 0", (0, None)), ("kill -9 $$", (None, 9))])
+def test_the_end_of_what_outlived_its_keeper_is_told_at_once_and_as_it_was(
+    real: Real, end: str, told: tuple[int | None, int | None]
+) -> None:
+    """Its parent is neither we nor the keeper, so no report will come. Here it is a zombie that nobody reaps."""
+    process, _ = earlier_controller(real, f"while [ ! -e go ]; do sleep 0.01; done; {end}")
+    real.table._subreaper_pid = 1
+    assert real.table.adopt(process)
+    real.table._watches[process.pid].own = False
+    (real.folder / "go").touch()
+    real.until(lambda: real.exits)
+    assert real.exits == [ExitReport(process, *told)]
+    assert real.table.unreported() == ()
+    os.waitpid(process.pid, 0)
+    real.table.drain()
+    assert len(real.exits) == 1
+
+
+@pytest.mark.skipif(not ROOT, reason="only root can make a process that others may not look into")
+def test_who_may_not_look_into_a_zombie_does_not_take_its_0_for_an_answer(real: Real) -> None:
+    process, _ = earlier_controller(real, "exit 0")
+    real.until(lambda: (stat := procfs.read_stat(process.pid)) is not None and not stat.alive)
+    child = os.fork()
+    if child == 0:
+        os.setresuid(65534, 65534, 65534)
+        os._exit(7 if procfs.zombie_status_of(process) is None else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert procfs.zombie_status_of(process) == 0
+    os.waitpid(process.pid, 0)
+    assert procfs.zombie_status_of(process) is None
+
+
 def test_an_adopted_tree_is_known_although_nobody_saw_it_grow(real: Real) -> None:
     process, spawn_id = earlier_controller(real, "setsid sleep 1000 & sleep 1000 & echo > ready; wait")
     real.until((real.folder / "ready").exists)

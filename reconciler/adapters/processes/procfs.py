@@ -10,11 +10,12 @@ import os
 import struct
 from typing import NamedTuple
 
+from reconciler.model.identity import ProcessId
 from reconciler.wire import MARK, MARK_BIT, birthmark_of
 
 __all__ = [
     "MARK", "SPAWN_ID", "Stat", "birthmark", "birthmark_of", "exit_status_of", "is_thread", "owner_of", "pids",
-    "read_stat", "spawn_id_of", "start_ticks",
+    "read_stat", "spawn_id_of", "start_ticks", "zombie_status_of",
 ]  # fmt: skip
 
 SPAWN_ID = "RECONCILER_SPAWN_ID"
@@ -110,6 +111,25 @@ def owner_of(pid: int) -> int | None:
 def pids() -> list[int]:
     """All processes that can be seen."""
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def zombie_status_of(process: ProcessId) -> int | None:
+    """The wait status of a process that ended and that nobody has reaped. None: not known."""
+    stat = read_stat(process.pid)
+    if stat is None or stat.start_ticks != process.start_ticks or stat.alive:
+        return None
+    # Who may not look into it is shown 0 whatever it was. The same right decides whether its program may be asked for.
+    return stat.wait_status or (0 if _may_look_into(process.pid) else None)
+
+
+def _may_look_into(pid: int) -> bool:
+    try:
+        os.readlink(f"/proc/{pid}/exe")
+    except PermissionError:
+        return False
+    except OSError:
+        pass  # a zombie has no program any more
+    return os.path.exists(f"/proc/{pid}")  # else it went meanwhile, and nothing was decided
 
 
 def exit_status_of(pidfd: int) -> int | None:

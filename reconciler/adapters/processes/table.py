@@ -1,7 +1,8 @@
 """LinuxProcessTable: one pidfd per process, one epoll over all of them, one callback for what ends.
 
 An exit of our own process is peeked at, told, and only then reaped: what the callback writes down happens before the
-kernel forgets. An adopted process is somebody else's to reap; its pidfd only says that a report of the keeper is due.
+kernel forgets. An adopted process is somebody else's to reap; its pidfd only says that a report of the keeper is due,
+or, if it is not the keeper's either, that the kernel is to be asked now.
 A signal goes through a pidfd or to a group whose leader cannot have been replaced, never to a bare pid.
 """
 
@@ -26,15 +27,19 @@ _PEEK = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
 
 class _Watch:
-    """One main process that is watched. `own`: ours to reap, not the keeper's. `ended`: seen as a zombie."""
+    """One main process that is watched. `own`: ours to reap, not the keeper's. `ended`: seen as a zombie.
 
-    __slots__ = ("ended", "mark", "own", "pidfd", "process")
+    `kept`: where it is not ours, the keeper is its parent and will report how it ended.
+    """
 
-    def __init__(self, process: ProcessId, pidfd: int, mark: int, *, own: bool) -> None:
+    __slots__ = ("ended", "kept", "mark", "own", "pidfd", "process")
+
+    def __init__(self, process: ProcessId, pidfd: int, mark: int, *, own: bool, kept: bool = True) -> None:
         self.process = process
         self.pidfd = pidfd
         self.mark = mark
         self.own = own
+        self.kept = kept
         self.ended = False
 
 
@@ -134,7 +139,9 @@ class LinuxProcessTable:
             os.close(pidfd)
             return False
         mark = procfs.birthmark_of(process.pid) or procfs.birthmark(procfs.spawn_id_of(process.pid) or "")
-        self._watch(_Watch(process, pidfd, mark, own=stat.parent == os.getpid()))
+        # What outlived its keeper is another's by now (init's), and no keeper will report its end.
+        kept = self._subreaper_pid in (None, stat.parent)
+        self._watch(_Watch(process, pidfd, mark, own=stat.parent == os.getpid(), kept=kept))
         return True
 
     def mark(self, spawn_id: str) -> int:
@@ -177,6 +184,8 @@ class LinuxProcessTable:
                 self._reap(watch)
             else:
                 self._await_report(watch)
+                if not watch.kept:
+                    self._exited(self.resolve_unreported(watch.process))
         return len(events)
 
     def report(self, process: ProcessId, code: int | None, signal: int | None) -> None:
@@ -200,12 +209,10 @@ class LinuxProcessTable:
         watch = self._unreported.pop(process, None)
         if watch is None:
             return ExitReport(process, None, None)
-        status = procfs.exit_status_of(watch.pidfd)
+        # A zombie first: it may be reaped between the two questions, and then the second one is answered.
+        status = procfs.zombie_status_of(process)
         if status is None:
-            stat = procfs.read_stat(process.pid)
-            if stat is not None and stat.start_ticks == process.start_ticks:
-                # A zombie that nobody reaps. Without privileges we are shown 0 whatever it was: 0 is no answer.
-                status = stat.wait_status or None
+            status = procfs.exit_status_of(watch.pidfd)
         os.close(watch.pidfd)
         if status is None:
             return ExitReport(process, None, None)
