@@ -353,6 +353,10 @@ class TestUpgrade:
             daemon.client.operate("later", verb, body)
         assert b"".join(daemon.client.logs("web")) == b""
         eventually(daemon.problems, "a bad manifest is told")
+        for number in range(40):  # so many are parsed by processes of their own, which would be of the new code
+            daemon.declare(f"p{number}", "sleep", "1", replicas=0)
+        eventually(lambda: len(daemon.client.programs()["items"]) == 43, "all are read")
+        assert [problem["file"] for problem in daemon.problems()] == [str(daemon.manifests / "bad.yaml")]
         assert daemon.client.status()["items"]
         assert daemon.client.delete("later")
         assert "InternalError" not in json.dumps(daemon.client.programs())
