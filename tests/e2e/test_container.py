@@ -174,6 +174,27 @@ class TestWaysToRunIt:
         assert container.client.programs()["problems"] == []
         assert container.quit() == 0
 
+    def test_the_usual_capabilities_of_root_suffice_to_run_programs_as_others(self, open_folder: Path) -> None:
+        with container_in(open_folder) as container:
+            script = "id -u; exec sleep 1000"
+            spec: dict[str, object] = {"user": "nobody", "limits": {"nofile": 100}, "nice": 5}
+            container.with_usual_capabilities().declare("other", "/bin/sh", "-c", script, replicas=2, **spec)
+            container.start()
+            pids = container.until_running("other", 2)
+            eventually(lambda: container.log("other") == b"65534\n")
+            about = Path(f"/proc/{container.init}/status").read_text()
+            assert not int(about.split("CapEff:\t")[1][:16], 16) & (1 << 21 | 1 << 24), (
+                "neither SYS_ADMIN nor SYS_RESOURCE"
+            )
+            assert "2 processes kept" in container.inside("reexec", "--keeper").out
+            assert container.until_running("other", 2) == pids
+            container.inside("stop", "other")
+            container.until_at_rest("other")
+            container.inside("start", "other")
+            container.until_running("other", 2)
+            assert container.quit() == 0
+            assert container.output().count("ERROR") == 0
+
     def test_a_user_without_privileges_and_without_a_name_will_do(self, open_folder: Path) -> None:
         with container_in(open_folder) as container:
             container.as_user(STRANGER).declare("web", "/bin/sh", "-c", "id -u; exec sleep 1000", replicas=2)

@@ -24,6 +24,11 @@ while (ended := os.wait())[0] != pid:
     pass
 sys.exit(os.waitstatus_to_exitcode(ended[1]))
 """
+# What an engine leaves to root of a container unless told otherwise.
+CAPABILITIES = (
+    "chown dac_override fowner fsetid kill setgid setuid setpcap net_bind_service net_raw sys_chroot mknod audit_write"
+    " setfcap"
+)
 READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,bind,ro / && exec "$@"'
 
 
@@ -42,6 +47,12 @@ class Container(Daemon):
     def read_only(self) -> "Container":
         """As with `docker run --read-only`, with a volume for what the test writes."""
         self.prefix = ["/bin/sh", "-c", READ_ONLY, str(self.folder)]
+        return self
+
+    def with_usual_capabilities(self) -> "Container":
+        """As root of a container is: not the host's root."""
+        kept = ",".join(f"+{name}" for name in CAPABILITIES.split())
+        self.prefix = ["setpriv", f"--bounding-set=-all,{kept}", f"--inh-caps=-all,{kept}"]
         return self
 
     def as_user(self, uid: int) -> "Container":
