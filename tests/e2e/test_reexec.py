@@ -396,7 +396,7 @@ class TestUpgrade:
         daemon.declare("web", *daemon.worker("steady"), replicas=2)
         daemon.start()
         pids, first = daemon.until_running("web", 2), about(daemon)
-        for name in ("engine/loop.py", "conduit.py"):
+        for name in ("engine/loop.py", "pumping/conduit.py"):
             installed.break_(name)
         os.kill(daemon.keeper, signal.SIGUSR1)
         tried = re.compile(r"controller \(pid \d+\) exited with 1")
@@ -404,7 +404,7 @@ class TestUpgrade:
         assert re.search(r"pump \(pid \d+\) exited with 1", daemon.output())
         assert all(map(is_alive, (daemon.keeper, *pids.values())))
         assert not is_alive(first["pid"])
-        for name in ("engine/loop.py", "conduit.py"):
+        for name in ("engine/loop.py", "pumping/conduit.py"):
             installed.mend(name)
         daemon.await_ready()
         assert daemon.until_running("web", 2) == pids
