@@ -43,7 +43,7 @@ def rules(selects: list[str]) -> st.SearchStrategy[dict[str, Any]]:
 
 TRIGGERS = st.fixed_dictionaries(
     {
-        "type": st.just("redis"),
+        "type": st.just("rq"),
         "metric": st.sampled_from(["depth", "depth", "latency", "age"]),
         "target": st.sampled_from([1.0, 2.0, 5.0, 30.0]),
         "activationTarget": st.sampled_from([0.0, 0.0, 3.0]),
