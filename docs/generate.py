@@ -242,6 +242,12 @@ def cli_page() -> str:
             command = cli.get_command(root, verb)
             assert command is not None
             parts += [f"### {verb}\n", _help(command, verb, root)]
+            if isinstance(command, click.Group):
+                context = click.Context(command, root, info_name=verb)
+                for name in command.list_commands(context):
+                    inner = command.get_command(context, name)
+                    assert inner is not None
+                    parts += [f"#### {verb} {name}\n", _help(inner, name, context)]
     return "\n".join(parts)
 
 

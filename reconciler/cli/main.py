@@ -3,14 +3,14 @@
 `reconciler version` and `--help` take some 50 ms this way, most of them the interpreter's and click's own.
 """
 
-import importlib
 import sys
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
 from reconciler.cli.exits import guarded
+from reconciler.cli.lazy import Chapters, LazyGroup, Verb
 from reconciler.cli.session import DURATION, Session
 from reconciler.cli.text import terminal_columns
 from reconciler.client import REQUEST_SECONDS
@@ -18,14 +18,7 @@ from reconciler.client import REQUEST_SECONDS
 HELP_COLUMNS = 100
 
 
-class Verb(NamedTuple):
-    """Where a verb is found, and its line in the overview (which must not import it)."""
-
-    module: str
-    help: str
-
-
-CHAPTERS: dict[str, dict[str, Verb]] = {
+CHAPTERS: Chapters = {
     "Run": {
         "run": Verb("daemon", "Run the daemon in the foreground, for systemd and containers."),
         "up": Verb("daemon", "Try out a directory: run it, show live what happens, Ctrl-C drains."),
@@ -51,6 +44,7 @@ CHAPTERS: dict[str, dict[str, Verb]] = {
         "start": Verb("operate", "Start what was stopped."),
         "restart": Verb("operate", "Replace all processes, within the strategy."),
         "reset": Verb("operate", "End overrides and forget failures."),
+        "queue": Verb("queue", "Work with queues and with the bindings that scale by them."),
     },
     "Other": {
         "version": Verb("meta", "Print the version."),
@@ -60,45 +54,15 @@ CHAPTERS: dict[str, dict[str, Verb]] = {
 VERBS = {name: verb for chapter in CHAPTERS.values() for name, verb in chapter.items()}
 
 
-class LazyGroup(click.Group):
-    """A group whose commands are imported by name."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """All verbs, in the order of the overview."""
-        return list(VERBS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a verb."""
-        verb = VERBS.get(cmd_name)
-        if verb is None:
-            return None
-        command = getattr(importlib.import_module(f"reconciler.cli.{verb.module}"), cmd_name)
-        assert isinstance(command, click.Command)
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, but name the verb that was probably meant."""
-        if args and args[0] not in VERBS and not args[0].startswith("-"):
-            from reconciler.cli.session import nearest
-
-            ctx.fail(f"there is no verb {args[0]!r}{nearest(args[0], list(VERBS))}")
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The overview, from the table alone."""
-        width = max(map(len, VERBS))
-        for chapter, verbs in CHAPTERS.items():
-            with formatter.section(chapter):
-                formatter.write_dl([(name.ljust(width), verb.help) for name, verb in verbs.items()])
+class FrontDoor(LazyGroup):
+    """The group of all verbs, and the one place where a verb comes to its exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb to its exit code."""
-        return guarded(lambda: super(LazyGroup, self).invoke(ctx))
+        return guarded(lambda: super(FrontDoor, self).invoke(ctx))
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=FrontDoor, chapters=CHAPTERS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--config", metavar="FILE", help="Read defaults from this file (/etc/reconciler/config.yaml).")
 @click.option("--state-dir", metavar="DIR", help="Keep and find state here ($RECONCILER_STATE_DIR).")
 @click.option("--socket", metavar="PATH", help="Find the controller here ($RECONCILER_SOCKET).")
