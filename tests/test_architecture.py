@@ -18,6 +18,15 @@ ALONE = (
 
 SMALL_PROCESSES = ("keeper", "pump")
 
+CONTROLLER = [
+    *(ROOT / "app.py", ROOT / "startup.py", ROOT / "ports.py"),
+    *(
+        path
+        for room in ("server", "engine", "adapters", "core", "model")
+        for path in sorted((ROOT / room).rglob("*.py"))
+    ),
+]
+
 
 def imported(path: Path) -> Iterator[str]:
     """The full names of what a module imports, wherever in it."""
@@ -53,6 +62,19 @@ def test_the_small_processes_stay_small(name: str) -> None:
 
 def _with_path(script: str) -> str:
     return f"import sys; sys.path.insert(0, {str(ROOT.parent)!r}); {script}"
+
+
+def test_the_controller_loads_all_of_itself_at_the_start() -> None:
+    """Later the files may be those of another version, or half of one: an upgrade happens under what runs."""
+    late = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in CONTROLLER
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Import | ast.ImportFrom) and "reconciler" in ast.unparse(node)
+    ]
+    assert not late
 
 
 def test_only_the_clock_reads_the_time() -> None:
