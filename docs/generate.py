@@ -216,6 +216,7 @@ def status_page() -> str:
     parts += [_words(_complete("states", [str(state) for state in ReplicaState]))]
     parts += ["## Outcomes\n", "How a run ended.\n"]
     parts += [_words(_complete("outcomes", [str(outcome) for outcome in Outcome]))]
+    parts += ["## The daemon\n", "What `status --daemon` shows.\n", _words(MEANINGS["daemon"])]
     return "\n".join(parts)
 
 
