@@ -294,6 +294,7 @@ class App:
             "residentBytes": selfview.resident_bytes(),
             "openFiles": selfview.open_files(),
             "logStreams": self._sink.count,
+            "treesKnownBy": self._table.trees_known_by,
             "newPipeBytes": pipe_bytes,
             "journalDamage": self._journal.damage,
             "warnings": [warning for warning in warnings if warning],

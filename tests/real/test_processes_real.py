@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -701,6 +702,13 @@ def test_where_many_come_and_go_those_that_are_there_are_listed(real: Real, monk
     assert len(real.left(second)) == 1
     assert len(asked) < len(procfs.pids()) + 200
     real.kill(second)
+
+
+def test_it_says_what_trees_are_known_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for can_mark, known_by in ((True, "birthmark"), (False, "session and environment")):
+        monkeypatch.setattr(table_module, "can_mark", lambda answer=can_mark: answer)
+        with closing(Real(tmp_path).table) as table:
+            assert table.trees_known_by == known_by
 
 
 # ---- a controller after a controller ----

@@ -73,6 +73,11 @@ class LinuxProcessTable:
         self._spare_fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._loop: asyncio.AbstractEventLoop | None = None
 
+    @property
+    def trees_known_by(self) -> str:
+        """What tells who belongs to whom: for the daemon's own status."""
+        return "birthmark" if self._marked else "session and environment"
+
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Drain exits whenever the loop sees that there are some. One descriptor stands for all processes."""
         self._loop = loop
