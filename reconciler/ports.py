@@ -197,7 +197,7 @@ class QueueAsked(NamedTuple):
     """All that a driver needs to open one trigger."""
 
     type: str
-    metadata: Mapping[str, Any]  # checked; `<key>FromEnv` and `<key>FromFile` are resolved to `<key>`
+    metadata: Mapping[str, Any]  # as written; a driver of one kind gets `<key>FromEnv`, `<key>FromFile` as `<key>`
     working_dir: str  # of the bound Program: `laravel` reads its `.env` there
     environment: Mapping[str, str]  # of the bound Program, as far as it is known without an ordinal
     count_at_most: int  # counting further changes no decision

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from support import packages
+
 MARK = "RECONCILER_TEST_RUN"
 PATIENCE_SECONDS = 5.0
 LEFT_RUNNING = pytest.StashKey[list[str]]()
@@ -29,6 +31,13 @@ def pytest_configure(config: pytest.Config) -> None:
             del os.environ[name]
     if not _is_worker(config):
         os.environ[MARK] = f"{os.getpid()}-{time.monotonic_ns()}"
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Install what the chosen tests want, before the clock of any of them runs."""
+    if not session.config.option.collectonly:
+        marks = (mark for item in session.items for mark in item.iter_markers("debian"))
+        packages.install({str(name) for mark in marks for name in mark.args})
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)

@@ -327,7 +327,12 @@ def refuse_if_conflicting(request: Request, changes: Sequence[Change]) -> None:
         more = f" (and {len(conflicts) - 1} more)" if len(conflicts) > 1 else ""
         first = conflicts[0]
         message = f"{first.key} belongs to {first.owner}{more}; --take-over moves it to {first.contender}"
-        raise ApiError(409, 6, "Conflict", message, [conflict.as_problem() for conflict in conflicts])
+        # Of a set the decision knows the file that would be stored; who applies knows the one that was handed in.
+        written = {Key(each.kind, each.name): (file, each.line) for file, each in request.declarations()}
+        places = [
+            conflict._replace(file=written[conflict.key][0], line=written[conflict.key][1]) for conflict in conflicts
+        ]
+        raise ApiError(409, 6, "Conflict", message, [conflict.as_problem() for conflict in places])
 
 
 def judged(

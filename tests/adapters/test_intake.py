@@ -227,6 +227,8 @@ class TestOwners:
         with pytest.raises(ApiError, match=r"/srv/manifests/web\.yaml:1") as caught:
             await house.prepare(program("web", 2))
         assert caught.value.exit_code == 6
+        (problem,) = caught.value.problems
+        assert (problem.file, problem.line) == ("-", 1), "where it was handed in, not where it would be stored"
         assert await house.apply(program("web")) == ["Program/web unchanged 1"]
         await house.start()
         assert house.intake.objects[WEB].home == folder.home

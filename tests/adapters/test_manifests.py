@@ -461,6 +461,30 @@ class TestBulk:
         scan = await ManifestDirectory(str(root), parse, Bulk(parse, command=("/nonexistent",))).rescan()
         assert sum(len(reading.manifests) for reading in scan.files.values()) == 30
 
+    @pytest.mark.parametrize(
+        "code",
+        [
+            "def half(:",
+            "raise SystemExit('half of an upgrade')",
+            "from reconciler.adapters.documents import parsing; parsing.__version__ = '99'; parsing.main()",
+            "print('0.0.1', flush=True); import time; time.sleep(60)",
+            "import os; os.write(1, bytes([255, 10]))",
+            "import os; os.write(1, bytes(1 << 20))",
+        ],
+        ids=["half", "quits", "newer", "older and hangs", "no text", "endless"],
+    )
+    async def test_what_an_upgrade_left_half_done_is_no_fault_of_the_files(
+        self, root: Path, tmp_path: Path, code: str
+    ) -> None:
+        helper = tmp_path / "helper.py"
+        helper.write_text(code)
+        for number in range(30):
+            (root / f"p{number:03d}.yaml").write_text(program(f"p{number}"))
+        bulk = Bulk(parse, command=(sys.executable, str(helper)))
+        scan = await ManifestDirectory(str(root), parse, bulk).rescan()
+        assert scan.all_problems() == []
+        assert sum(len(reading.manifests) for reading in scan.files.values()) == 30
+
     async def test_inputs_in_memory_keep_their_order(self) -> None:
         sources: list[tuple[bytes, str, str | None]] = [(program(f"p{n}").encode(), "-", "/base") for n in range(150)]
         readings = await Bulk(parse).parse_all(sources)

@@ -12,7 +12,7 @@ from support.scales import REFUSED, Bound, spec_of, waiting
 
 
 def two_queues(**fields: object) -> QueueBindingSpec:
-    triggers = [{"type": "redis", "name": name, "metadata": {"listName": name}} for name in ("mails", "invoices")]
+    triggers = [{"type": "rq", "name": name, "metadata": {"queues": name}} for name in ("mails", "invoices")]
     return spec_of(triggers=triggers, **fields)
 
 
@@ -68,7 +68,7 @@ def test_a_trigger_with_another_target_keeps_its_queue_and_one_at_another_queue_
     assert (
         bound.decide([None]).message == "mails: 4 waiting; 2 for each replica -> 2; held at 4 by a stabilizationWindow"
     )
-    bound.spec = spec_of(trigger={"metadata": {"listName": "other"}})
+    bound.spec = spec_of(trigger={"metadata": {"queues": "other"}})
     assert bound.decide([None]).reason is ScaleReason.NOT_READ_YET
 
 

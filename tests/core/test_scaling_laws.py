@@ -43,7 +43,7 @@ def rules(selects: list[str]) -> st.SearchStrategy[dict[str, Any]]:
 
 TRIGGERS = st.fixed_dictionaries(
     {
-        "type": st.just("redis"),
+        "type": st.just("rq"),
         "metric": st.sampled_from(["depth", "depth", "latency", "age"]),
         "target": st.sampled_from([1.0, 2.0, 5.0, 30.0]),
         "activationTarget": st.sampled_from([0.0, 0.0, 3.0]),
@@ -65,7 +65,7 @@ def specs(draw: st.DrawFn, selects: tuple[str, ...] = ("Max", "Min", "Disabled")
             **({"idleReplicaCount": 0} if least and draw(st.booleans()) else {}),
             "cooldownPeriod": draw(SECONDS),
             "stallTimeout": draw(st.sampled_from([3.0, 60.0])),
-            "triggers": [{**each, "name": f"q{n}", "metadata": {"n": str(n)}} for n, each in enumerate(triggers)],
+            "triggers": [{**each, "name": f"q{n}", "metadata": {"queues": str(n)}} for n, each in enumerate(triggers)],
             "behavior": {"scaleUp": draw(rules(list(selects))), "scaleDown": draw(rules(list(selects)))},
             "fallback": draw(st.sampled_from([{}, {"failureThreshold": 1}, {"failureThreshold": 2, "replicas": 1}])),
             **fixed,

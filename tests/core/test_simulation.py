@@ -296,7 +296,7 @@ def test_a_binding_is_what_the_core_decides():
 
 
 def test_a_binding_of_several_queues_sees_the_load_in_one_of_them():
-    triggers = [{"type": "redis", "name": name} for name in ("empty", "mails")]
+    triggers = [{"type": "redis", "name": name, "metadata": {"key": name}} for name in ("empty", "mails")]
     scaler = Bound("mails", spec_of(triggers=triggers), index=1)
     assert counts_of(scaler, backlog(2), 3)[-1][1] == 2
 

@@ -316,9 +316,9 @@ class TestExitCodes:
 
 
 def test_the_daemon_passes_nothing_of_its_own_environment_on(daemon: Daemon) -> None:
-    daemon.declare("env", "/bin/sh", "-c", f'env > "{daemon.folder}/env"; exec sleep 1000')
+    daemon.declare("env", "/bin/sh", "-c", f'cd "{daemon.folder}"; env > env.new; mv env.new env; exec sleep 1000')
     daemon.start()
-    daemon.until_running("env", 1)
+    eventually((daemon.folder / "env").exists)
     found = dict(line.split("=", 1) for line in (daemon.folder / "env").read_text().splitlines())
     assert MARK not in found
     assert {name for name in found if name.startswith("RECONCILER_")} >= {"RECONCILER_PROGRAM", "RECONCILER_REPLICA"}

@@ -77,6 +77,15 @@ def test_processes_that_ended_by_themselves_are_counted_apart(daemon: Daemon, ca
     assert call("reexec").out.endswith(", 1 process kept (1 ended meanwhile)\n")
 
 
+def test_a_millisecond_of_difference_between_two_clocks_is_no_end(daemon: Daemon, call: Call) -> None:
+    def changed(request: Request) -> Reply:
+        daemon.fake.programs["web"]["status"]["processes"][0]["startedAt"] = "2026-01-01T00:00:00.001Z"
+        return daemon.take(request)
+
+    daemon.fake.scripted["POST", "/v1/reexec"] = changed
+    assert call("reexec").out.endswith(", 2 processes kept\n")
+
+
 def test_a_dry_run_tries_the_code_out_and_replaces_nothing(daemon: Daemon, call: Call) -> None:
     code, out, err = call("reexec", "--dry-run", "--keeper")
     assert code == 0

@@ -16,7 +16,7 @@ metadata: {name: mails}
 spec:
   scaleTargetRef: {name: mail-worker}
   maxReplicaCount: 8
-  triggers: [{type: redis, target: 2}]
+  triggers: [{type: redis, metadata: {key: mails}, target: 2}]
 """
 PROGRAM = """\
 apiVersion: reconciler/v1
@@ -89,7 +89,9 @@ def test_one_of_several_bindings_is_named(call: Call, mails: Path) -> None:
 
 
 def test_one_of_several_queues_has_the_load(call: Call, mails: Path) -> None:
-    text = BINDING.replace("{type: redis, target: 2}", "{type: redis, name: a}, {type: redis, name: b, target: 20}")
+    text = BINDING.replace(
+        "{type: redis, ", "{type: redis, name: a, metadata: {key: a}}, {type: redis, name: b, "
+    ).replace(": 2}", ": 20}")
     mails.write_text(f"{text}---\n{PROGRAM}")
     code, first, err = call("queue", "simulate", "-f", mails, *SHORT, "-o", "json")
     assert code == 0

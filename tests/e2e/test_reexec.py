@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import zlib
 from pathlib import Path
 from typing import Any
@@ -359,6 +360,10 @@ class TestUpgrade:
             daemon.client.operate("later", verb, body)
         assert b"".join(daemon.client.logs("web")) == b""
         eventually(daemon.problems, "a bad manifest is told")
+        for number in range(40):  # so many are parsed by processes of their own, which would be of the new code
+            daemon.declare(f"p{number}", "sleep", "1", replicas=0)
+        eventually(lambda: len(daemon.client.programs()["items"]) == 43, "all are read")
+        assert [problem["file"] for problem in daemon.problems()] == [str(daemon.manifests / "bad.yaml")]
         assert daemon.client.status()["items"]
         assert daemon.client.delete("later")
         assert "InternalError" not in json.dumps(daemon.client.programs())
@@ -397,7 +402,7 @@ class TestUpgrade:
         daemon.declare("web", *daemon.worker("steady"), replicas=2)
         daemon.start()
         pids, first = daemon.until_running("web", 2), about(daemon)
-        for name in ("engine/loop.py", "conduit.py"):
+        for name in ("engine/loop.py", "pumping/conduit.py"):
             installed.break_(name)
         os.kill(daemon.keeper, signal.SIGUSR1)
         tried = re.compile(r"controller \(pid \d+\) exited with 1")
@@ -405,7 +410,7 @@ class TestUpgrade:
         assert re.search(r"pump \(pid \d+\) exited with 1", daemon.output())
         assert all(map(is_alive, (daemon.keeper, *pids.values())))
         assert not is_alive(first["pid"])
-        for name in ("engine/loop.py", "conduit.py"):
+        for name in ("engine/loop.py", "pumping/conduit.py"):
             installed.mend(name)
         daemon.await_ready()
         assert daemon.until_running("web", 2) == pids
@@ -482,6 +487,50 @@ class TestUpgrade:
         config.write_text(good)
         daemon.await_ready()
         assert daemon.until_running("web", 2) == pids
+
+
+class TestPip:
+    """The same by the means of a user: wheels, and `pip install` into a virtual environment that a daemon runs from."""
+
+    def wheel(self, folder: Path, version: str) -> Path:
+        """A wheel of this code under another version."""
+        tree = folder / version
+        shutil.copytree(SOURCE, tree / "reconciler", ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("pyproject.toml", "README.md", "LICENSE"):
+            shutil.copy(SOURCE.parent / name, tree)
+        about = tree / "reconciler" / "__init__.py"
+        about.write_text(re.sub(r'__version__ = ".*"', f'__version__ = "{version}"', about.read_text()))
+        self.pip("wheel", "-q", "--no-deps", "--no-build-isolation", "--no-index", "-w", folder, tree)
+        return folder / f"reconciler-{version}-py3-none-any.whl"
+
+    def pip(self, *arguments: object) -> None:
+        command = [sys.executable, "-m", "pip", *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def test_an_upgrade_is_an_install_and_a_reexec(self, daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+        place = daemon.folder / "venv"
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", place], check=True)
+        packages = next(place.glob("lib/python*/site-packages"))
+        (packages / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")  # what we depend on
+        install = ("--python", place / "bin" / "python", "install", "-q", "--no-deps", "--no-index")
+        self.pip(*install, self.wheel(daemon.folder, "3.0.0"))
+        program = str(place / "bin" / "reconciler")
+        monkeypatch.setattr(
+            daemon, "command", lambda *words: [program, "--state-dir", str(daemon.state), *map(str, words)]
+        )
+        daemon.declare("web", *daemon.worker("steady"), replicas=3)
+        daemon.start()
+        pids = daemon.until_running("web", 3)
+        assert about(daemon)["version"] == about(daemon)["keeperVersion"] == "3.0.0"
+
+        self.pip(*install, self.wheel(daemon.folder, "3.1.0"))
+        assert daemon.cli("version").out.startswith("reconciler 3.1.0 ")
+        told = daemon.cli("reexec", "--keeper")
+
+        assert told.err == "version 3.0.0 -> 3.1.0: tried out, changing over\n"
+        assert about(daemon)["version"] == about(daemon)["keeperVersion"] == "3.1.0"
+        assert daemon.until_running("web", 3) == pids
 
 
 class TestAnotherBoot:

@@ -108,7 +108,7 @@ class Daemon:
         watched = [word for path in directories or (self.manifests,) for word in ("-f", str(path))]
         with open(self.output_path, "ab") as output:
             keeper = subprocess.Popen(
-                self.command("run", *watched, *options),
+                self.wrapped(self.command("run", *watched, *options)),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -118,6 +118,10 @@ class Daemon:
             )
         self._running.append(keeper)
         return keeper
+
+    def wrapped(self, command: list[str]) -> list[str]:
+        """How `run` is started: as it is. Others put it into something."""
+        return command
 
     def await_ready(self) -> "Daemon":
         def is_ready() -> bool:
@@ -132,8 +136,11 @@ class Daemon:
 
     def quit(self, number: signal.Signals = signal.SIGTERM, *, within: float = PATIENCE_SECONDS) -> int:
         """Ask the keeper to end as systemd would; its exit code."""
-        self._running[-1].send_signal(number)
+        self._tell(self._running[-1], number)
         return self.wait(within=within)
+
+    def _tell(self, running: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
+        running.send_signal(number)
 
     def wait(self, *, within: float = PATIENCE_SECONDS) -> int:
         """Wait until the keeper has ended; its exit code."""
@@ -325,7 +332,7 @@ class Daemon:
         print(self.portrait())
         for keeper in self._running:
             if keeper.poll() is None:
-                keeper.send_signal(signal.SIGTERM)
+                self._tell(keeper, signal.SIGTERM)
         left = "" if self._has_drained() else "the daemon did not end\n"
         for keeper in self._running:
             if keeper.poll() is None:

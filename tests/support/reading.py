@@ -56,7 +56,7 @@ def binding_text(spec: str, name: str = "mails") -> str:
 
 
 _REQUIRED_OF_A_BINDING = {
-    "triggers": "triggers: [{type: redis}]",
+    "triggers": "triggers: [{type: rq}]",
     "maxReplicaCount": "maxReplicaCount: 6",
     "scaleTargetRef": "scaleTargetRef: {name: web}",
 }

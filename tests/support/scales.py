@@ -16,7 +16,7 @@ REFUSED = QueueReadFailed("ConnectionRefused", "127.0.0.1:6379 refuses connectio
 
 def spec_of(**fields: Any) -> QueueBindingSpec:
     """A binding; what is not given is as short as it gets. `trigger` is its only one."""
-    trigger = {"type": "redis", "name": "mails", **fields.pop("trigger", {})}
+    trigger = {"type": "rq", "name": "mails", **fields.pop("trigger", {})}
     basic = {"scaleTargetRef": {"name": "web"}, "maxReplicaCount": 10, "triggers": [trigger]}
     return binding_from_canonical({**basic, **fields})
 

@@ -2,8 +2,8 @@
 
 Parsing YAML holds the interpreter, and ten thousand files would stop the controller for seconds. This process is
 handed the content (it opens no file), answers file by file in the order asked, and ends when its input does. What it
-is at when it dies or hangs is known to the one who asked. Both directions: four bytes of length, then a pickle; both
-ends are this very program, started by the controller.
+is at when it dies or hangs is known to the one who asked. Its first line is its version: an upgrade may have come
+between the two. Then in both directions four bytes of length and a pickle; both ends are this very program.
 """
 
 import os
@@ -13,6 +13,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
+from reconciler import __version__
 from reconciler.adapters.documents.yamltree import read_documents
 from reconciler.core.doubts import doubts
 from reconciler.model.advice import advice, warning
@@ -52,6 +53,8 @@ def main() -> None:
     if hard == resource.RLIM_INFINITY or hard > MEMORY_MAX:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_MAX, hard))
     with os.fdopen(os.dup(0), "rb") as asked, os.fdopen(os.dup(1), "wb") as answers:
+        answers.write(f"{__version__}\n".encode())
+        answers.flush()
         while head := asked.read(LENGTH.size):
             for content, file, base_dir in pickle.loads(asked.read(LENGTH.unpack(head)[0])):  # noqa: S301 - our own
                 _answer(answers, parse(content, file, base_dir))

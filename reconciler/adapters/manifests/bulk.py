@@ -1,7 +1,8 @@
 """Parses many inputs outside of the controller: a few helper processes, asked by turns, awaited without blocking.
 
 A helper that dies or hangs costs the one input it was at; the rest goes on in a new one. Helpers live for one bulk
-only: between bulks they would be memory for nothing.
+only: between bulks they would be memory for nothing. They are started from what is installed, which may be another
+version by now, or half of one: a helper says first which it is, and one of another is done without.
 """
 
 import asyncio
@@ -14,12 +15,13 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from reconciler import __version__
 from reconciler.model.objects import FileReading, Parse
 from reconciler.model.problems import Problem
 
 COMMAND = (sys.executable, "-m", "reconciler.adapters.documents.parsing")
 HANG_SECONDS = 10.0  # for one input
-START_SECONDS = 10.0  # for the interpreter and the imports, on a busy machine
+START_SECONDS = 20.0  # for the interpreter and the imports, on a busy machine
 LENGTH = struct.Struct("!I")
 BATCH_FILES = 64
 BATCH_BYTES = 1 << 20
@@ -109,16 +111,14 @@ class _Helper:
     async def parse(self, batch: list[Source], done: Callable[[Source, FileReading], None]) -> list[Source]:
         """Ask for a batch. Returns what is left of it when the helper failed over one of them."""
         at = 0
-        patience_seconds = self._hang_seconds
         try:
             if self._process is None:
                 await self._start()
-                patience_seconds += START_SECONDS
-        except OSError:
+        except (OSError, ValueError):
             self.started = False
             return batch
         try:
-            async with asyncio.timeout(patience_seconds) as patience:
+            async with asyncio.timeout(self._hang_seconds) as patience:
                 self._ask(batch)
                 while at < len(batch):
                     done(batch[at], await self._answer())
@@ -145,6 +145,14 @@ class _Helper:
             ours.close()
             raise
         self._reader, self._writer = await asyncio.open_connection(sock=ours)
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                version = (await self._reader.readline()).decode().strip()
+        except TimeoutError:
+            version = ""
+        if version != __version__:
+            self.end()
+            raise OSError(f"the installed code is of version {version or 'unknown'}, not {__version__}")
         self.started = True
 
     def _ask(self, batch: list[Source]) -> None:
