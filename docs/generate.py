@@ -23,6 +23,7 @@ from reconciler.core.buckets import LIFE, RULES, STATES, ReplicaState  # noqa: E
 from reconciler.core.records import TAGS  # noqa: E402
 from reconciler.core.scalewords import CONDITIONS as SCALE_CONDITIONS  # noqa: E402
 from reconciler.core.scalewords import REASONS as SCALE_REASONS  # noqa: E402
+from reconciler.engine.binding_verbs import CONDITIONS as OF_BINDINGS  # noqa: E402
 from reconciler.engine.conditions import EXPLAINED  # noqa: E402
 from reconciler.model.binding import QueueBindingSpec  # noqa: E402
 from reconciler.model.contacts import Probe  # noqa: E402
@@ -206,8 +207,9 @@ def status_page() -> str:
     parts = [NOTE, "# Status reference\n", "The words of `status`, `get`, `describe`, `events` and of the log.\n"]
     parts += ["## Conditions\n", "Observations about an object, each with `status`, `reason` and `message`.\n"]
     parts += [_words(conditions)]
-    parts += ["## Conditions of a QueueBinding\n", "The last three are there only while they hold.\n"]
+    parts += ["## Conditions of a QueueBinding\n", "Fallback, Stalled and Limited are there only while they hold.\n"]
     parts += [_words({name: f"{meaning[0].upper()}{meaning[1:]}." for name, meaning in SCALE_CONDITIONS.items()})]
+    parts += ["What others say of it:\n", _words(OF_BINDINGS)]
     parts += ["## Reasons for a count\n", "Why a QueueBinding sets the count that it sets.\n"]
     parts += [_words({str(reason): meaning for reason, meaning in SCALE_REASONS.items()})]
     parts += ["## Causes\n", "Why a process was started, stopped or killed.\n"]

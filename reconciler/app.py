@@ -29,20 +29,24 @@ from reconciler.adapters.logfiles import LogOptions as ReadOptions
 from reconciler.adapters.logs import PumpSink
 from reconciler.adapters.manifests import Bulk, ManifestDirectory
 from reconciler.adapters.processes import LinuxProcessTable
+from reconciler.adapters.queues.meters import Threads
+from reconciler.adapters.queues.registry import find_driver
 from reconciler.adapters.rehearsal import RehearsalFailed, command, rehearse
 from reconciler.adapters.statefiles import StateFiles
 from reconciler.adapters.surroundings import Surroundings
 from reconciler.core.homes import Change
+from reconciler.engine.bindings import Bindings
 from reconciler.engine.building import Builder
 from reconciler.engine.conditions import Conditions
 from reconciler.engine.engine import Engine, Settings
-from reconciler.engine.intake import Intake
+from reconciler.engine.intake import KINDS, Intake
 from reconciler.engine.loop import Loop, Ports
 from reconciler.engine.observe import open_ledgers
 from reconciler.engine.programs import Programs
 from reconciler.engine.publish import Publisher
 from reconciler.model.manifest import Config
-from reconciler.model.overrides import Overrides
+from reconciler.model.objects import Accepted
+from reconciler.model.overrides import Overrides, pause_from
 from reconciler.model.problems import ApiError
 from reconciler.ports import ExitReport, Scheduling
 from reconciler.server.rest import LogFiles, LogOptions, RestServer
@@ -138,24 +142,28 @@ class App:
         publisher = Publisher(clock, store, builder, conditions.of, scheduling.later)
         loop.publisher = publisher
         self._programs = Programs(clock, store, builder, loop, publisher)
+        meters = Threads(find_driver, self._loop.call_soon_threadsafe)
+        self._bindings = Bindings(clock, store, meters, scheduling, self._programs, publisher, self._intake)
         self._observer = loop.observer
         self._loop.add_reader(table.fileno(), loop.after, table.drain)
         settings = Settings(state_dir, __version__, os.getpid(), config.shutdown_timeout, safe_mode=safe_mode)
-        self._engine = Engine(settings, clock, scheduling, self._intake, loop, self._programs, publisher, conditions)
+        self._engine = Engine(
+            settings, clock, scheduling, self._intake, loop, self._programs, publisher, conditions, self._bindings
+        )
 
     def _take_over(self) -> None:
         """Bring under control what an earlier controller left: accepted specs, overrides, journal, processes."""
         ledgers = open_ledgers(self._journal)
         documents, problems = self._store.load_overrides()
-        overrides = {key: Overrides.from_document(document) for key, document in documents.items()}
+        by_kind = {kind: {k: d for k, d in documents.items() if k.kind == kind} for kind in KINDS}
+        overrides = {key: Overrides.from_document(document) for key, document in by_kind["Program"].items()}
+        pauses = {key: pause_from(document) for key, document in by_kind["QueueBinding"].items()}
         for problem in problems:
             log.warning("%s", problem)
-        self._programs.restore(
-            self._intake.restore(),
-            self._store.load_leaving().values(),
-            overrides,
-            ledgers,
-        )
+        accepted, leaving = self._intake.restore(), list(self._store.load_leaving().values())
+        programs = _of_kind("Program", accepted), _of_kind("Program", leaving)
+        self._programs.restore(*programs, overrides, ledgers)
+        self._bindings.restore(_of_kind("QueueBinding", accepted), _of_kind("QueueBinding", leaving), pauses)
         self._programs.adopt(same_boot=not self._journal.boot_changed)
         if self._journal.damage:
             log.warning("the journal was damaged: %s", self._journal.damage)
@@ -299,6 +307,10 @@ class App:
             "journalDamage": self._journal.damage,
             "warnings": [warning for warning in warnings if warning],
         }
+
+
+def _of_kind(kind: str, items: Sequence[Accepted]) -> list[Accepted]:
+    return [item for item in items if item.kind == kind]
 
 
 def _log_label(file: dict[str, Any]) -> str:

@@ -10,7 +10,15 @@ import click
 from reconciler.cli import summary
 from reconciler.cli.exits import DONE, NOT_FOUND
 from reconciler.cli.output import note, say
-from reconciler.cli.session import REPLICA_TARGET, Session, Target, not_found, pass_session, with_nearest
+from reconciler.cli.session import (
+    REPLICA_TARGET,
+    Session,
+    Target,
+    binding_names,
+    not_found,
+    pass_session,
+    with_nearest,
+)
 from reconciler.cli.tables import Table
 from reconciler.cli.text import age_of, exit_text, now, paint, plain, time_of_day, wrapped
 from reconciler.client import ApiFailure, Client, ClientError
@@ -24,18 +32,29 @@ _RECONNECT_SECONDS = 0.2
 
 
 @click.command()
-@click.argument("targets", nargs=-1, required=True, type=REPLICA_TARGET, metavar="NAME[/REPLICA]...")
+@click.argument(
+    "names", nargs=-1, required=True, metavar="NAME[/REPLICA]...", shell_complete=REPLICA_TARGET.shell_complete
+)
 @pass_session
-def describe(session: Session, targets: tuple[Target, ...]) -> int:
-    """Show all there is to know about a Program or one of its replicas.
+def describe(session: Session, names: tuple[str, ...]) -> int:
+    """Show all there is to know about a Program, one of its replicas, or a QueueBinding.
 
     Spec, conditions, why each process was started, how the last runs ended, the last log lines of what fails, events.
 
     \b
     reconciler describe web
     reconciler describe web/3
+    reconciler describe qb/mails
     """
     client = session.client()
+    bound = binding_names(names, required=True)
+    if bound is not None:
+        from reconciler.cli import bindings
+
+        for name in bound:
+            bindings.described(client, name)
+        return DONE
+    targets = [REPLICA_TARGET.convert(name, None, None) for name in names]
     for index, target in enumerate(targets):
         if index:
             say("\n")
@@ -56,7 +75,7 @@ def _describe(client: Client, thing: Json, ordinal: int | None) -> None:
     if ordinal is None:
         _head(thing, at)
         _spec(thing)
-        _conditions(thing, at)
+        show_conditions(thing, at)
     _processes(thing, rows, at)
     _last_lines(client, summary.name_of(thing), [row for row in rows if summary.is_failing(row)])
     _events(client, summary.name_of(thing), ordinal, at)
@@ -106,7 +125,8 @@ def _spec(thing: Json) -> None:
         say(f"  {plain(line)}")
 
 
-def _conditions(thing: Json, at: float) -> None:
+def show_conditions(thing: Json, at: float) -> None:
+    """All conditions with their messages."""
     conditions = summary.conditions_of(thing)
     rows = [
         [
@@ -187,7 +207,16 @@ def last_lines(client: Client, name: str, ordinal: int | None) -> list[str]:
 
 
 def _events(client: Client, name: str, ordinal: int | None, at: float) -> None:
-    found = [event for event in client.events(name) if ordinal is None or event.get("ordinal") in (None, ordinal)]
+    show_events(client, name, "Program", at, ordinal)
+
+
+def show_events(client: Client, name: str, kind: str, at: float, ordinal: int | None = None) -> None:
+    """The last events of an object."""
+    found = [
+        event
+        for event in client.events(name)
+        if event.get("kind", kind) == kind and (ordinal is None or event.get("ordinal") in (None, ordinal))
+    ]
     say("Events:" if found else "Events:      none")
     if found:
         say(_event_table(found[-EVENTS_SHOWN:], at, indent="  "))
@@ -284,6 +313,8 @@ def _event_table(found: list[Json], at: float, *, indent: str = "") -> str:
 def _subject(event: Json) -> str:
     ordinal = event.get("ordinal")
     name = str(event.get("name") or "-")
+    if event.get("kind", "Program") != "Program":
+        name = f"{str(event['kind']).lower()}/{name}"
     return plain(name if ordinal is None else f"{name}/{ordinal}")
 
 

@@ -17,6 +17,7 @@ from reconciler.cli.session import (
     REPLICA_TARGET,
     Session,
     Target,
+    binding_names,
     not_found,
     pass_session,
 )
@@ -48,19 +49,26 @@ class Wish(NamedTuple):
 def get(
     session: Session, what: tuple[str, ...], output: str | None, watch: bool, selector: str, effective: bool
 ) -> int:
-    """List Programs or processes.
+    """List Programs, processes or QueueBindings.
 
-    KIND is programs (prog), processes (ps) or all; without one it is programs.
+    KIND is programs (prog), processes (ps), queuebindings (qb) or all; without one it is programs.
 
     \b
     reconciler get                     all Programs
     reconciler get ps                  all processes
     reconciler get web -o yaml         one Program, spec and status
     reconciler get ps web web/3        processes of web, and one of them
+    reconciler get qb -o wide          QueueBindings: what waits, how many run, and why
     reconciler get -w -l app=shop      what changes, by label
     """
-    wish = wished(what)
     client = session.client()
+    names = binding_names(what)
+    if names is not None:
+        from reconciler.cli import bindings
+
+        show = bindings.watched if watch else bindings.listed
+        return show(client, names, selector, output)
+    wish = wished(what)
     if watch:
         if effective:
             raise click.UsageError("--effective shows one moment; it does not go with --watch")
@@ -104,6 +112,10 @@ def _tables(client: Client, wish: Wish, selector: str, *, wide: bool) -> int:
         if rows:
             table = Table(summary.process_header(wide=wide), _paint_processes, cut=not wide)
             blocks.append(table.render([summary.process_row(row, at, wide=wide) for row in rows]))
+    if wish.programs and wish.processes and (found := client.queuebindings(selector)):
+        from reconciler.cli import bindings
+
+        blocks.append(bindings.table(found, wide=wide))
     if blocks:
         say("\n\n".join(blocks))
     else:
@@ -121,6 +133,8 @@ def _documents(client: Client, wish: Wish, selector: str, output: str, *, effect
         else:
             answer = client.programs(selector, effective=effective)
             things += _named(answer.get("items", []), wish.targets, selector)
+    if wish.programs and wish.processes:
+        things += client.queuebindings(selector)
     if wish.processes:
         things += [{"kind": "Process", **row} for row in _rows(client, wish.targets, selector)]
     if output == "name":

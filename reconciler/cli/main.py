@@ -27,14 +27,14 @@ CHAPTERS: Chapters = {
     },
     "Declare": {
         "apply": Verb("manifests", "Hand in manifests: all or nothing."),
-        "delete": Verb("manifests", "Delete Programs that were applied."),
+        "delete": Verb("manifests", "Delete objects that were applied."),
         "diff": Verb("manifests", "Show what apply would do to which process."),
         "validate": Verb("validate", "Check manifests without a controller."),
     },
     "Look": {
         "status": Verb("status", "Show how things are, what is wrong, and why."),
-        "get": Verb("get", "List Programs or processes."),
-        "describe": Verb("describe", "Show all there is to know about a Program."),
+        "get": Verb("get", "List Programs, processes or QueueBindings."),
+        "describe": Verb("describe", "Show all there is to know about an object."),
         "logs": Verb("logs", "Print or follow the log of a Program or replica."),
         "events": Verb("describe", "Show what happened."),
     },

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -14,7 +14,7 @@ from reconciler.cli.session import (
     DURATION,
     PROGRAM_TARGET,
     Session,
-    Target,
+    binding_names,
     dry_run_option,
     pass_session,
     with_nearest,
@@ -92,7 +92,8 @@ def apply(session: Session, /, wait: bool, timeout: float | None, offline: bool,
         return DONE
     from reconciler.cli.waiting import wait_until_available
 
-    wanted = {r["name"]: int(r.get("generation") or 0) for r in results if r.get("verb") not in ("pruned", "deleted")}
+    stay = [r for r in results if r.get("kind") == "Program" and r.get("verb") not in ("pruned", "deleted")]
+    wanted = {result["name"]: int(result.get("generation") or 0) for result in stay}
     return wait_until_available(client, wanted, DEFAULT_WAIT_SECONDS if timeout is None else timeout)
 
 
@@ -126,29 +127,32 @@ def diff(session: Session, /, output: str | None, **terms: Any) -> int:
 
 
 @click.command()
-@click.argument("targets", nargs=-1, type=PROGRAM_TARGET, metavar="[NAME...]")
+@click.argument("words", nargs=-1, metavar="[NAME...]", shell_complete=PROGRAM_TARGET.shell_complete)
 @click.option("-f", "--filename", "paths", multiple=True, metavar="PATH|-", help="Delete what these manifests declare.")
 @dry_run_option
 @pass_session
-def delete(session: Session, targets: tuple[Target, ...], paths: tuple[str, ...], dry_run: bool) -> int:
-    """Delete Programs that were applied; their processes are drained.
+def delete(session: Session, words: tuple[str, ...], paths: tuple[str, ...], dry_run: bool) -> int:
+    """Delete Programs and QueueBindings that were applied; processes are drained.
 
     An object of a watched directory is deleted by deleting its file: it is refused here, and the file is named.
 
     \b
     reconciler delete web
+    reconciler delete qb/mails
     reconciler delete -f old.yaml
     """
-    if bool(targets) == bool(paths):
+    if bool(words) == bool(paths):
         raise click.UsageError("say what to delete: NAME, or -f PATH")
     client = session.client()
-    names = [target.name for target in targets] if targets else _declared_names(paths)
+    keys = _named(words) if words else _declared(paths)
     code = DONE
-    for name in dict.fromkeys(names):
+    # Bindings first: a Program whose binding is deleted with it is not given another count before.
+    for kind, name in sorted(dict.fromkeys(keys), key=lambda key: key[0] != "QueueBinding"):
         try:
-            answer = client.delete(name, dry_run=dry_run)
+            erase = client.delete_queuebinding if kind == "QueueBinding" else client.delete
+            answer = erase(name, dry_run=dry_run)
         except ApiFailure as failure:
-            code = said(with_nearest(client, name, failure))
+            code = said(with_nearest(client, name, failure) if kind == "Program" else failure)
             continue
         from reconciler.cli.operate import print_result
 
@@ -156,15 +160,22 @@ def delete(session: Session, targets: tuple[Target, ...], paths: tuple[str, ...]
     return code
 
 
-def _declared_names(paths: tuple[str, ...]) -> list[str]:
-    """The Programs that manifests declare; only their names are read."""
+def _named(words: Sequence[str]) -> list[tuple[str, str]]:
+    bound = binding_names(words, required=True)
+    if bound is not None:
+        return [("QueueBinding", name) for name in bound]
+    return [("Program", PROGRAM_TARGET.convert(word, None, None).name) for word in words]
+
+
+def _declared(paths: tuple[str, ...]) -> list[tuple[str, str]]:
+    """The objects that manifests declare; only their names are read."""
     from reconciler.cli.validate import decoded
 
     reading = decoded(_readable(read_sources(paths, "/")))
     if reading.errors:
         problem_lines(reading.errors)
         raise Failure("nothing was deleted: the manifests cannot be read")
-    return [name for kind, name in reading.names if kind == "Program"]
+    return [(kind, name) for kind, name in reading.names if kind in ("Program", "QueueBinding")]
 
 
 def _sound_sources(terms: Json) -> list[Source]:

@@ -6,7 +6,13 @@ from reconciler.cli.lazy import Chapters, LazyGroup, Verb
 
 QUEUE_CHAPTERS: Chapters = {
     "Look": {
+        "test": Verb("steering", "Ask queues now: what waits, and what count follows."),
         "simulate": Verb("simulate", "Show what a binding would make of a load, beside other policies."),
+    },
+    "Operate": {
+        "pause": Verb("steering", "Freeze the count of a bound Program."),
+        "resume": Verb("steering", "Let it follow its queues again."),
+        "poke": Verb("steering", "Have queues looked at now."),
     },
 }
 
@@ -16,5 +22,8 @@ def queue() -> None:
     """Work with queues and with the bindings that scale by them.
 
     \b
+    reconciler queue test mails        ask now: what waits, and what follows
+    reconciler queue pause mails       the count stays as it is
+    reconciler get qb                  all bindings
     reconciler queue simulate -f mails.yaml --load burst:300 --compare
     """

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 PROGRAM_WORDS = frozenset({"program", "programs", "prog", "progs"})
+BINDING_WORDS = frozenset({"queuebinding", "queuebindings", "qb", "qbs"})
 PROCESS_WORDS = frozenset({"process", "processes", "ps"})
 
 
@@ -113,6 +114,21 @@ class TargetType(click.ParamType[Target]):
         except ClientError:
             return []
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def binding_names(words: Sequence[str], *, required: bool = False) -> list[str] | None:
+    """`qb`, `qb NAME...` and `qb/NAME...` as names of QueueBindings; None: the words are about something else."""
+    first = words[0].partition("/")[0].lower() if words else ""
+    if first not in BINDING_WORDS:
+        return None
+    names = []
+    for word in words if "/" in words[0] else words[1:]:
+        kind, slash, name = word.partition("/")
+        names.append(name if slash and kind.lower() in BINDING_WORDS else word)
+    strange = [name for name in names if not name or "/" in name]
+    if strange or (required and not names):
+        raise click.UsageError(f"{strange[0] if strange else words[0]!r} names no QueueBinding; write qb/NAME")
+    return names
 
 
 REPLICA_TARGET = TargetType()

@@ -47,7 +47,12 @@ def status(session: Session, name: Target | None, daemon: bool) -> int:
         say("\n" * (name is None) + _program_table(things, at))
     if name is not None and summary.processes_of(things[0]):
         say("\n" + _process_table(things[0], at))
-    findings = [finding for thing in things for finding in summary.findings(thing)]
+    bound = _bindings_of(answer, name)
+    if bound:
+        from reconciler.cli import bindings
+
+        say("\n" + bindings.table(bound))
+    findings = [finding for thing in (*things, *bound) for finding in summary.findings(thing)]
     wrong = [finding for finding in findings if not finding.is_remark]
     errors = [problem for problem in problems if problem.get("severity") != "warning"]
     _section("Wrong", [*_source_lines(sources), *_problem_lines(errors), *_finding_lines(wrong)])
@@ -57,6 +62,12 @@ def status(session: Session, name: Target | None, daemon: bool) -> int:
     told = (wrapped(plain(f"daemon: {text}")) for text in daemon_remarks)
     _section("To know", [*told, *_problem_lines(warnings), *_finding_lines(remarks)])
     return FAILED if wrong or errors or sources else DONE
+
+
+def _bindings_of(answer: Json, name: Target | None) -> list[Json]:
+    """All QueueBindings, or those of the Program that is asked for."""
+    found = answer.get("queueBindings") or ()
+    return [each for each in found if name is None or each.get("status", {}).get("program") == name.name]
 
 
 def _missing(name: str, things: list[Json]) -> list[Json]:

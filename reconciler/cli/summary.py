@@ -12,6 +12,9 @@ from reconciler.cli.text import age, age_of, duration, exit_text, moment, plain
 Json = dict[str, Any]
 
 GOOD_WHEN_TRUE = frozenset({"Available", "Progressing", "DependenciesReady", "Ready"})
+HARMLESS = frozenset({"Active", "Limited", "Scaling"})
+"""Of a binding: neither good nor bad, whatever they are."""
+
 REMARKS = frozenset({"Overridden", "RunsAsRoot", "NotYetSupported", "Doubtful", "RolledBack"})
 """Abnormal and wished, or not the Program's fault: told, but no reason for an exit code."""
 
@@ -135,10 +138,12 @@ def findings(thing: Json) -> Iterator[Finding]:
     subject = reference(thing)
     conditions = conditions_of(thing)
     is_crash_loop = conditions.get("CrashLoop", {}).get("status") == "True"
-    if "Available" not in conditions:
+    if "Available" not in conditions and thing.get("kind", "Program") == "Program":
         yield Finding(subject, "Available", "not known yet", False)
     for kind, condition in conditions.items():
         status = condition.get("status")
+        if kind in HARMLESS:
+            continue
         if kind in GOOD_WHEN_TRUE:
             if status == "True" or (kind == "Available" and is_crash_loop):  # the crash loop says why
                 continue

@@ -47,6 +47,25 @@ class Client:
         query = {"labelSelector": selector, "watch": True}
         return self._json_lines("/v1/programs", query, idle_seconds=idle_seconds, until=until)
 
+    def queuebindings(self, selector: str = "") -> list[Json]:
+        """All QueueBindings."""
+        return list(self._read("/v1/queuebindings", labelSelector=selector).get("items", ()))
+
+    def queuebinding(self, name: str) -> Json:
+        """One QueueBinding."""
+        return self._read(f"/v1/queuebindings/{quoted(name)}")
+
+    def queue_history(self, name: str) -> list[Json]:
+        """What waited and how many replicas there were, a sample a second, oldest first."""
+        return list(self._read(f"/v1/queuebindings/{quoted(name)}/history").get("items", ()))
+
+    def watch_queuebindings(
+        self, selector: str = "", *, idle_seconds: float | None = None, until: float | None = None
+    ) -> Iterator[Json]:
+        """As `watch_programs`."""
+        query = {"labelSelector": selector, "watch": True}
+        return self._json_lines("/v1/queuebindings", query, idle_seconds=idle_seconds, until=until)
+
     def processes(self) -> list[Json]:
         """One row per process, each with its program."""
         return list(self._read("/v1/processes").get("items", ()))
@@ -137,6 +156,14 @@ class Client:
     def operate(self, name: str, verb: str, body: Json, *, dry_run: bool = False) -> Json:
         """An operator's wish: scale, stop, start, restart or reset."""
         return self._change("POST", f"/v1/programs/{quoted(name)}/{verb}", body, dry_run=dry_run)
+
+    def delete_queuebinding(self, name: str, *, dry_run: bool = False) -> Json:
+        """Remove a QueueBinding that was applied."""
+        return self._change("DELETE", f"/v1/queuebindings/{quoted(name)}", None, dry_run=dry_run)
+
+    def queue(self, name: str, verb: str, body: Json, *, dry_run: bool = False) -> Json:
+        """An operator's wish about a binding: pause, resume or poke; `test` answers with the object."""
+        return self._change("POST", f"/v1/queuebindings/{quoted(name)}/{verb}", body, dry_run=dry_run)
 
     def rescan(self) -> Json:
         """Have all directories read now."""

@@ -137,7 +137,7 @@ RULES: tuple[Rule, ...] = (
     Rule(Bucket.STEADY, lambda s: s.process is not None, "It runs as wanted and is available."),
     Rule(
         Bucket.ABANDONED,
-        lambda s: s.ordinal >= s.desired.kept,
+        lambda s: s.ordinal >= s.desired.kept and not s.desired.counts(s.ordinal),
         "Nothing runs here and the ordinal is beyond the written count: what is remembered of it may go.",
     ),
     Rule(

@@ -85,7 +85,7 @@ def program_status(
         "availableReplicas": sum(row.available for row in wanted),
         "updatedReplicas": sum(row.updated for row in wanted),
         "revision": desired.revision,
-        "conditions": [_condition(condition, desired.generation) for condition in conditions],
+        "conditions": [condition_value(condition, desired.generation) for condition in conditions],
         "processes": [_process(row, view) for row in rows],
     }
 
@@ -189,7 +189,8 @@ def seconds_text(seconds: float) -> str:
     return f"{hours}h{minutes}m" if hours < 24 else f"{hours // 24}d{hours % 24}h"
 
 
-def _condition(condition: Condition, generation: int) -> dict[str, Any]:
+def condition_value(condition: Condition, generation: int) -> dict[str, Any]:
+    """A condition as JSON values, without its transition time."""
     return {
         "type": condition.type,
         "status": str(condition.status),

@@ -92,6 +92,14 @@ class Builder:
             return ()
         return tuple(Stream(*t) for t in launching.streams(template, ordinal, controlled.desired.replicas))
 
+    def surroundings_of(self, controlled: Controlled) -> tuple[str, Mapping[str, str]]:
+        """Directory and variables of its processes, as far as no ordinal is needed to tell."""
+        template, spec = controlled.built.template, controlled.built.spec
+        if template is None:
+            return spec.working_dir, launching.written_values(spec)
+        directory = template.directory
+        return directory if isinstance(directory, str) else spec.working_dir, template.environment
+
     def process_name(self, controlled: Controlled, ordinal: int) -> str:
         """What the process is called for display."""
         template = controlled.built.template

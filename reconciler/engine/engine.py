@@ -14,7 +14,10 @@ from typing import Any
 from reconciler.core.desired import Phase
 from reconciler.core.effects import NO_EFFECT, Effect
 from reconciler.core.homes import Accept, Change, Remove
+from reconciler.engine import bindings
 from reconciler.engine.applying import Prepared
+from reconciler.engine.binding_verbs import BindingVerbs
+from reconciler.engine.bindings import Bindings
 from reconciler.engine.conditions import Conditions
 from reconciler.engine.controlled import Controlled
 from reconciler.engine.intake import Intake
@@ -57,16 +60,20 @@ class Engine:
         programs: Programs,
         publisher: Publisher,
         conditions: Conditions,
+        bindings: Bindings,
     ) -> None:
         self._settings, self._clock, self._scheduling = settings, clock, scheduling
         self._intake, self._loop = intake, loop
         self._programs, self._publisher, self._conditions = programs, publisher, conditions
+        self._bindings = bindings
+        self.bindings = BindingVerbs(clock, bindings, programs, publisher)
         self._drained: Callable[[], None] | None = None
         self._started_at = clock.wall()
         self.ready = False
 
     def begin(self) -> None:
         """Everything that runs is known: decide from now on."""
+        self._bindings.begin()
         self._loop.release()
         self.ready = True
         self._scheduling.later(POLL_SECONDS, self._poll)
@@ -74,16 +81,18 @@ class Engine:
     def settled(self, changes: Sequence[Change]) -> None:
         """Intake has something new."""
         self._programs.settled(changes)
+        self._bindings.settled(changes)
 
     def _poll(self) -> None:
         """What no event tells of: wishes that expire, files and links that specs read."""
         self._scheduling.later(POLL_SECONDS, self._poll)
         self._loop.observer.look_at_overdue()
         self._programs.expire()
+        self._bindings.expire()
         now = self._clock.now()
         for controlled in self._programs.by_name.values():
-            if controlled.built.fingerprint:
-                self._programs.look_at_surroundings(controlled, now, QUIET_SECONDS)
+            if controlled.built.fingerprint and self._programs.look_at_surroundings(controlled, now, QUIET_SECONDS):
+                self._bindings.look_around()
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
@@ -157,7 +166,7 @@ class Engine:
 
     async def apply(self, body: dict[str, Any], *, dry_run: bool) -> dict[str, Any]:
         """Accept manifests: all or none. Answers with a result per object."""
-        prepared = await self._intake.prepare_apply(body)
+        prepared = await self._prepared(body)
         answer = self._answer(prepared)
         if not dry_run:
             final = await self._intake.commit(prepared)
@@ -169,7 +178,12 @@ class Engine:
 
     async def diff(self, body: dict[str, Any]) -> dict[str, Any]:
         """What apply would do, per object."""
-        return self._answer(await self._intake.prepare_apply(body))
+        return self._answer(await self._prepared(body))
+
+    async def _prepared(self, body: dict[str, Any]) -> Prepared:
+        prepared = await self._intake.prepare_apply(body)
+        self.bindings.refuse_rivals(prepared.changes)
+        return prepared
 
     def _answer(self, prepared: Prepared) -> dict[str, Any]:
         foretold = {c.after.key if isinstance(c, Accept) else c.before.key: self._foretell(c) for c in prepared.changes}
@@ -178,15 +192,26 @@ class Engine:
         answer["warnings"] += [warning.as_dict() for warning in more]
         for result in answer["results"]:
             effect = foretold.get(Key(result["kind"], result["name"]), NO_EFFECT)
-            controlled = self._programs.by_name.get(result["name"])
+            controlled = self._programs.by_name.get(result["name"]) if result["kind"] == KIND else None
             overridden = "; ".join(controlled.overrides.texts()) if controlled else ""
             result.update(effect=effect.text, change=effect.change, fields=list(effect.fields), overridden=overridden)
         return answer
 
     def _foretell(self, change: Accept | Remove) -> Effect:
+        subject = change.after if isinstance(change, Accept) else change.before
+        if subject.kind != KIND:
+            return self.bindings.foretell(change)
         if isinstance(change, Remove):
             return self._programs.foretell(change.before, None)
         return self._programs.foretell(change.before, change.after)
+
+    async def delete_binding(self, name: str, *, dry_run: bool) -> dict[str, Any]:
+        """The same for a binding: its Program then has the written count, or keeps the one it has (onDelete)."""
+        key = Key(bindings.KIND, name)
+        if self.bindings.object(name) is None:
+            raise ApiError(404, 3, "NotFound", f"{key} not found")
+        await self._intake.delete(key, dry_run=dry_run)
+        return {"kind": key.kind, "name": name, "verb": "deleted", "message": "", "generation": 0}
 
     async def delete(self, name: str, *, dry_run: bool) -> dict[str, Any]:
         """Delete an applied object; one from a watched directory is deleted by deleting its file."""
@@ -203,7 +228,7 @@ class Engine:
         controlled = self._controlled(name)
         if verb not in VERBS:
             raise ApiError(404, 2, "UnknownVerb", f"no verb {verb!r}; there are {', '.join(VERBS)}")
-        asked = Asked(by, self._clock.wall())
+        asked = Asked(by, self._clock.wall(), controlled.bound is not None)
         answer = after_verb(controlled.overrides, verb, body, controlled.built.spec.replicas, asked)
         if not dry_run and answer.verb != "unchanged":
             try:
@@ -262,7 +287,8 @@ class Engine:
         return once
 
     def leave(self) -> None:
-        """Write what is still to be written."""
+        """Ask no queue any more, and write what is still to be written."""
+        self._bindings.close()
         self._publisher.flush_all()
         self._loop.checkpoint()
 

@@ -39,7 +39,7 @@ from reconciler.model.objects import (
 from reconciler.model.problems import ApiError, Problem
 from reconciler.model.state import Condition
 
-KINDS = frozenset({"Program"})
+KINDS = frozenset({"Program", "QueueBinding"})
 RETRY_SECONDS = 5.0
 PORTION = 100
 OFF_LOOP = 2000  # from so many objects on a settlement is computed in a thread: 1 us each, and the loop has 50 ms

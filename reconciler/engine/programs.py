@@ -22,7 +22,7 @@ from reconciler.engine.publish import Publisher
 from reconciler.engine.revisions import Revisions, RevisionStore
 from reconciler.model.identity import Key, ProcessId
 from reconciler.model.objects import Accepted, StateWriteFailed
-from reconciler.model.overrides import Overrides
+from reconciler.model.overrides import Overrides, ScaleWish, Wish
 from reconciler.model.revision import changed_fields, uses_count
 from reconciler.model.state import Desired, Observed
 from reconciler.ports import Clock
@@ -253,6 +253,15 @@ class Programs:
             self._loop.mark(controlled)
         return effect_of(before, controlled.desired, ledger.observed, Edit())
 
+    def keep_count(self, controlled: Controlled, reason: str) -> None:
+        """The count in force becomes an operator's: visible, and ended by `reset` or the next edit of `replicas`."""
+        wish = Wish("reconciler", self._clock.wall(), None, reason)
+        scale = ScaleWish(controlled.desired.replicas, controlled.built.spec.replicas, wish)
+        try:
+            self.wish(controlled, controlled.overrides._replace(scale=scale))
+        except (OSError, StateWriteFailed) as error:
+            log.warning("program/%s: its count cannot be kept: %s", controlled.name, error)
+
     def expire(self) -> None:
         """End the wishes whose time is over."""
         wall = self._clock.wall()
@@ -278,8 +287,8 @@ class Programs:
         self._announce(controlled, effect_of(before, controlled.desired, controlled.ledger.observed, edit))
         self._loop.mark(controlled)
 
-    def look_at_surroundings(self, controlled: Controlled, now: float, quiet_seconds: float) -> None:
-        """Files and links that the spec reads: read them again once they have been quiet for a while."""
+    def look_at_surroundings(self, controlled: Controlled, now: float, quiet_seconds: float) -> bool:
+        """Files and links that the spec reads: read again once they have been quiet for a while. Whether it did."""
         fingerprint = self._builder.fingerprint(controlled.name)
         if fingerprint == controlled.built.fingerprint:
             controlled.surroundings = None
@@ -288,6 +297,8 @@ class Programs:
         elif now - controlled.surroundings[1] >= quiet_seconds:
             controlled.surroundings = None
             self.reread(controlled)
+            return True
+        return False
 
     def forgive(self, controlled: Controlled) -> None:
         """Forget failures and recorded successes: everything is started anew, at once."""
@@ -314,6 +325,10 @@ class Programs:
             return effect_of(None, new, NO_PROCESSES, Edit())
         edit = self.edit(before, after, controlled.built.digests, built.digests)
         return effect_of(old, new, observed, edit)
+
+    def surroundings_of(self, controlled: Controlled) -> tuple[str, Mapping[str, str]]:
+        """Where its processes start and the variables they get, as far as no ordinal is needed to tell."""
+        return self._builder.surroundings_of(controlled)
 
     def effective(self, canonical: Mapping[str, Any]) -> dict[str, Any]:
         """The spec as written, over the defaults of the configuration."""

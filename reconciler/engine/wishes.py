@@ -9,10 +9,11 @@ MOST_REPLICAS = 100_000
 
 
 class Asked(NamedTuple):
-    """Who asks, and when (wall clock)."""
+    """Who asks, and when (wall clock); and whether a binding sets the count, so that the written one is none."""
 
     by: str
     wall: float
+    bound: bool = False
 
 
 class Answer(NamedTuple):
@@ -32,12 +33,13 @@ def _scale(overrides: Overrides, body: dict[str, Any], written: int, asked: Aske
     replicas = body.get("replicas")
     if not isinstance(replicas, int) or isinstance(replicas, bool) or not 0 <= replicas <= MOST_REPLICAS:
         raise _usage(f"replicas: expected a whole number from 0 to {MOST_REPLICAS}, got {replicas!r}")
-    if replicas == written and overrides.scale is None:
-        return Answer(overrides, "unchanged", f"the manifest says {written} already")
-    if replicas == written:
+    if replicas == written and not asked.bound:
+        if overrides.scale is None:
+            return Answer(overrides, "unchanged", f"the manifest says {written} already")
         return Answer(overrides._replace(scale=None), "scaled", f"back to the written {written}")
-    scale = ScaleWish(replicas, written, _wish(body, asked))
-    return Answer(overrides._replace(scale=scale), "scaled", f"to {replicas}; the manifest says {written}")
+    scale = ScaleWish(replicas, written, wish_from(body, asked))
+    otherwise = "its binding has no say until `reset`" if asked.bound else f"the manifest says {written}"
+    return Answer(overrides._replace(scale=scale), "scaled", f"to {replicas}; {otherwise}")
 
 
 def _stop(overrides: Overrides, body: dict[str, Any], written: int, asked: Asked) -> Answer:
@@ -46,7 +48,7 @@ def _stop(overrides: Overrides, body: dict[str, Any], written: int, asked: Asked
         if overrides.stop.ordinals is None:
             return Answer(overrides, "unchanged", "the whole Program is stopped already")
         ordinals = tuple(sorted({*ordinals, *overrides.stop.ordinals}))
-    return Answer(overrides._replace(stop=StopWish(ordinals, now, _wish(body, asked))), "stopped")
+    return Answer(overrides._replace(stop=StopWish(ordinals, now, wish_from(body, asked))), "stopped")
 
 
 def _start(overrides: Overrides, body: dict[str, Any], written: int, asked: Asked) -> Answer:
@@ -65,10 +67,10 @@ def _restart(overrides: Overrides, body: dict[str, Any], written: int, asked: As
     ordinals, now, last = _ordinals(body), _flag(body, "now"), overrides.restart
     epoch = 1 + (last.highest() if last else 0)
     if ordinals is None:
-        wish = RestartWish(epoch, (), now, _wish(body, asked))
+        wish = RestartWish(epoch, (), now, wish_from(body, asked))
     else:
         single = dict(last.ordinals if last else ()) | dict.fromkeys(ordinals, epoch)
-        wish = RestartWish(last.epoch if last else 0, tuple(sorted(single.items())), now, _wish(body, asked))
+        wish = RestartWish(last.epoch if last else 0, tuple(sorted(single.items())), now, wish_from(body, asked))
     return Answer(overrides._replace(restart=wish), "restarted")
 
 
@@ -80,7 +82,8 @@ def _reset(overrides: Overrides, body: dict[str, Any], written: int, asked: Aske
 VERBS = {"scale": _scale, "stop": _stop, "start": _start, "restart": _restart, "reset": _reset}
 
 
-def _wish(body: dict[str, Any], asked: Asked) -> Wish:
+def wish_from(body: dict[str, Any], asked: Asked) -> Wish:
+    """Who asks, until when and why. Raises ApiError for a `for` or a `reason` that is none."""
     seconds, reason = body.get("for"), body.get("reason") or ""
     if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds <= 0):
         raise _usage(f"for: expected a number of seconds above 0, got {seconds!r}")

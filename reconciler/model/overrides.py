@@ -124,3 +124,18 @@ def _wish(fields: Mapping[str, Any]) -> Wish:
 
 def _ordinals(value: Any) -> tuple[int, ...] | None:
     return None if value is None else tuple(int(o) for o in value)
+
+
+def pause_document(pause: Wish | None) -> dict[str, Any]:
+    """The content of a binding's override file: `queue pause`, the one wish that there is for it."""
+    return {"pause": pause._asdict()} if pause is not None else {}
+
+
+def pause_from(document: Mapping[str, Any]) -> Wish | None:
+    """Read one. Raises KeyError, TypeError or ValueError when it is not one."""
+    return _wish(document["pause"]) if document.get("pause") else None
+
+
+def pause_text(pause: Wish) -> str:
+    """For `status` and `get`."""
+    return f"paused{_signed(pause)}"

@@ -4,25 +4,22 @@ Nothing here parses what a client sent (server/calls.py did) or knows of sockets
 with it: what it asked to be done is finished.
 """
 
-import asyncio
-from collections.abc import Awaitable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
-from reconciler.model.labels import Selector, SelectorError, parse_selector
 from reconciler.model.problems import ApiError
 from reconciler.server.access import user_name
-from reconciler.server.answers import Json, bad_request, json_answer, list_answer, text_answer
+from reconciler.server.answers import Json, json_answer, list_answer, text_answer
 from reconciler.server.calls import Call
 from reconciler.server.httpstack import StreamResponse
 from reconciler.server.openapi import document
 from reconciler.server.operations import Lifecycle, LogOptions, Operations, ReadLogs
+from reconciler.server.queues import QueueHandlers
 from reconciler.server.routes import ROUTES
 from reconciler.server.streams import Streams
 
-T = TypeVar("T")
 
-
-class Handlers:
+class Handlers(QueueHandlers):
     """One method per row of the route table."""
 
     def __init__(
@@ -33,13 +30,11 @@ class Handlers:
         streams: Streams,
         about: Mapping[str, Any],
     ) -> None:
-        self._engine = engine
+        super().__init__(engine, streams)
         self._read_logs = read_logs
         self._lifecycle = lifecycle
-        self._streams = streams
         self._about = dict(about)
         self._openapi = document(str(about.get("version", "")))
-        self._unfinished: set[asyncio.Task[Any]] = set()
 
     # ---- about ----
 
@@ -54,7 +49,7 @@ class Handlers:
 
     async def readyz(self, call: Call) -> StreamResponse:
         """The first pass is done."""
-        return text_answer("ok") if self._engine.ready else text_answer("starting: the first pass is not done", 503)
+        return text_answer("ok") if self.engine.ready else text_answer("starting: the first pass is not done", 503)
 
     async def version(self, call: Call) -> StreamResponse:
         """Versions."""
@@ -68,12 +63,16 @@ class Handlers:
 
     async def programs(self, call: Call) -> StreamResponse:
         """All objects, or a stream of them."""
-        selector = _selector(call)
-        effective = call.query.get("effective", False)
+        selector, effective = self.selector(call), call.query.get("effective", False)
         if call.query.get("watch"):
-            return await self._watch_programs(call, selector, effective)
-        items = [each for each in self._objects(effective) if selector.matches(_labels(each))]
-        return await list_answer(items, apiVersion="reconciler/v1", kind="List", problems=self._engine.problems())
+            return await self.watched(
+                call,
+                "Program",
+                self.engine.objects,
+                lambda value, change: self._shown(value, effective and change != "DELETED"),
+            )
+        items = [each for each in self._objects(effective) if selector.matches(self.labels(each))]
+        return await list_answer(items, apiVersion="reconciler/v1", kind="List", problems=self.engine.problems())
 
     async def program(self, call: Call) -> StreamResponse:
         """One object."""
@@ -81,25 +80,25 @@ class Handlers:
 
     async def processes(self, call: Call) -> StreamResponse:
         """Rows."""
-        return await list_answer(self._engine.processes())
+        return await list_answer(self.engine.processes())
 
     async def daemon(self, call: Call) -> StreamResponse:
         """The daemon alone: cheap, however many objects there are."""
-        return json_answer(self._engine.daemon_status())
+        return json_answer(self.engine.daemon_status())
 
     async def status(self, call: Call) -> StreamResponse:
         """All in one."""
-        engine = self._engine
+        engine = self.engine
         about = {"daemon": engine.daemon_status(), "problems": engine.problems(), "sources": engine.sources()}
-        return await list_answer(engine.objects(), **about)
+        return await list_answer(engine.objects(), queueBindings=engine.bindings.objects(), **about)
 
     async def events(self, call: Call) -> StreamResponse:
         """What happened, or what happens."""
         name = call.query.get("name") or None
         if not call.query.get("watch"):
-            return await list_answer(self._engine.events(name))
-        with self._engine.watch_events() as queue:
-            return await self._streams.lines(
+            return await list_answer(self.engine.events(name))
+        with self.engine.watch_events() as queue:
+            return await self.streams.lines(
                 call.request, queue, (), lambda event: event if name in (None, event.get("name")) else None
             )
 
@@ -113,7 +112,7 @@ class Handlers:
         def files() -> list[Json]:
             return [
                 each
-                for each in self._engine.log_files(call.name)
+                for each in self.engine.log_files(call.name)
                 if replica in (None, each["ordinal"]) and stream in (None, each["stream"])
             ]
 
@@ -121,32 +120,32 @@ class Handlers:
             which = f"program/{call.name}" + ("" if replica is None else f" replica {replica}")
             message = f"{which} has no log: it never ran, or its logs.path is `none` or `inherit`"
             raise ApiError(404, 3, "NoLogs", message)
-        return await self._streams.bytes(call.request, self._read_logs(files, options, self._streams.closing))
+        return await self.streams.bytes(call.request, self._read_logs(files, options, self.streams.closing))
 
     # ---- changing ----
 
     async def apply(self, call: Call) -> StreamResponse:
         """Take manifests."""
-        return json_answer(await self._finished(self._engine.apply(call.body, dry_run=call.is_dry_run)))
+        return json_answer(await self.finished(self.engine.apply(call.body, dry_run=call.is_dry_run)))
 
     async def diff(self, call: Call) -> StreamResponse:
         """Foretell what `apply` would do."""
-        return json_answer(await self._finished(self._engine.diff(call.body)))
+        return json_answer(await self.finished(self.engine.diff(call.body)))
 
     async def delete(self, call: Call) -> StreamResponse:
         """Delete what was applied."""
-        return json_answer(await self._finished(self._engine.delete(call.name, dry_run=call.is_dry_run)))
+        return json_answer(await self.finished(self.engine.delete(call.name, dry_run=call.is_dry_run)))
 
     async def _operate(self, call: Call) -> StreamResponse:
         by = user_name(call.peer.uid) if call.peer else ""  # from the kernel: overrides and events say who it was
-        wish = self._engine.operate(call.name, call.route.handler, call.body, dry_run=call.is_dry_run, by=by)
-        return json_answer(await self._finished(wish))
+        wish = self.engine.operate(call.name, call.route.handler, call.body, dry_run=call.is_dry_run, by=by)
+        return json_answer(await self.finished(wish))
 
     scale = stop = start = restart = reset = _operate
 
     async def rescan(self, call: Call) -> StreamResponse:
         """Read all manifests now."""
-        return json_answer(await self._finished(self._engine.rescan()))
+        return json_answer(await self.finished(self.engine.rescan()))
 
     async def shutdown(self, call: Call) -> StreamResponse:
         """Begin to end."""
@@ -156,44 +155,15 @@ class Handlers:
     async def reexec(self, call: Call) -> StreamResponse:
         """Begin to make room for the code that is installed now."""
         renewal = self._lifecycle.reexec(keeper=call.body["keeper"], dry_run=call.is_dry_run)
-        return json_answer(await self._finished(renewal), 202)
-
-    async def finish(self, grace_seconds: float) -> None:
-        """Wait for what is being done, whether or not somebody still waits for the answer."""
-        if self._unfinished:
-            await asyncio.wait(self._unfinished, timeout=grace_seconds)
+        return json_answer(await self.finished(renewal), 202)
 
     # ---- how ----
 
-    async def _finished(self, operation: Awaitable[T]) -> T:
-        """The result of an operation that goes on even if its client leaves: half an apply is worse than none."""
-        task = asyncio.ensure_future(operation)
-        self._unfinished.add(task)
-        task.add_done_callback(self._was_finished)
-        return await asyncio.shield(task)
-
-    def _was_finished(self, task: "asyncio.Task[Any]") -> None:
-        self._unfinished.discard(task)
-        if not task.cancelled():
-            task.exception()  # whoever waited has it; if nobody did, it is not to be reported as forgotten
-
-    async def _watch_programs(self, call: Call, selector: Selector, effective: bool) -> StreamResponse:
-        view = _View(selector)
-        with self._engine.watch() as queue:  # before the first look: what changes in between comes twice, not never
-            first = [added for each in self._objects(effective) if (added := view.line("ADDED", each))]
-            first.append({"type": "SYNCED", "object": {}})
-
-            def line(change: tuple[str, Json]) -> Json | None:
-                kind, value = change
-                return view.line(kind, self._shown(value, effective and kind != "DELETED"))
-
-            return await self._streams.lines(call.request, queue, first, line)
-
     def _objects(self, effective: bool) -> list[Json]:
-        return [self._shown(each, effective) for each in self._engine.objects()]
+        return [self._shown(each, effective) for each in self.engine.objects()]
 
     def _existing(self, name: str, *, effective: bool = False) -> Json:
-        found = self._engine.object(name)
+        found = self.engine.object(name)
         if found is None:
             raise ApiError(404, 3, "NotFound", f"program/{name[:80]} not found")
         return self._shown(found, effective)
@@ -202,37 +172,6 @@ class Handlers:
         if not effective:
             return value
         try:
-            return {**value, "spec": self._engine.effective_spec(value["metadata"]["name"])}
+            return {**value, "spec": self.engine.effective_spec(value["metadata"]["name"])}
         except ApiError:  # deleted since: its DELETED is on the way
             return value
-
-
-class _View:
-    """What one watcher sees through its selector: an object whose labels begin to match is ADDED, and so on."""
-
-    def __init__(self, selector: Selector) -> None:
-        self._selector = selector
-        self._seen: set[tuple[str, str]] = set()
-
-    def line(self, change: str, value: Json) -> Json | None:
-        """The line for a change, or None when this watcher has nothing of it."""
-        key = (value["kind"], value["metadata"]["name"])
-        if change == "DELETED" or not self._selector.matches(_labels(value)):
-            if key not in self._seen:
-                return None
-            self._seen.discard(key)
-            return {"type": "DELETED", "object": value}
-        known = key in self._seen
-        self._seen.add(key)
-        return {"type": "MODIFIED" if known else "ADDED", "object": value}
-
-
-def _labels(value: Json) -> Mapping[str, str]:
-    return value["metadata"].get("labels") or {}
-
-
-def _selector(call: Call) -> Selector:
-    try:
-        return parse_selector(call.query.get("labelSelector", ""))
-    except SelectorError as error:
-        raise bad_request(str(error), "BadSelector") from None

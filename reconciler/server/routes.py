@@ -146,6 +146,11 @@ def _verb(verb: str, meaning: str, **fields: Schema) -> Route:
     return Route("POST", path, verb, meaning, Level.OPERATE, (_DRY_RUN,), _object(required, **fields))
 
 
+def _queue_verb(verb: str, meaning: str, **fields: Schema) -> Route:
+    path = f"/v1/queuebindings/{{name}}/{verb}"
+    return Route("POST", path, f"queue_{verb}", meaning, Level.OPERATE, (_DRY_RUN,), _object(**fields))
+
+
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/", "index", "what this is, and where to look"),
     Route("GET", "/healthz", "healthz", "`ok` while the controller answers at all", answers=(TEXT,)),
@@ -195,6 +200,39 @@ ROUTES: tuple[Route, ...] = (
     _verb("start", "take a stop back", ordinals=_ORDINALS),
     _verb("restart", "replace its processes", ordinals=_ORDINALS, now=_NOW, reason=_REASON),
     _verb("reset", "end all overrides and forget failures"),
+    Route(
+        "GET",
+        "/v1/queuebindings",
+        "queuebindings",
+        "all QueueBindings with their status; watched: all as ADDED, then SYNCED, then each change",
+        query=(_SELECTOR, _WATCH),
+        answers=(JSON, JSON_LINES),
+    ),
+    Route("GET", "/v1/queuebindings/{name}", "queuebinding", "one QueueBinding with its status"),
+    Route(
+        "GET",
+        "/v1/queuebindings/{name}/history",
+        "queue_history",
+        "what waited and how many replicas there were, a sample a second of the last hour",
+    ),
+    Route(
+        "DELETE",
+        "/v1/queuebindings/{name}",
+        "delete_queuebinding",
+        "delete what was applied",
+        Level.OPERATE,
+        (_DRY_RUN,),
+    ),
+    Route(
+        "POST",
+        "/v1/queuebindings/{name}/test",
+        "queue_test",
+        "ask its queues now; what they say, and what follows",
+        body=_object(),
+    ),
+    _queue_verb("pause", "freeze the count", **{"for": _FOR}, reason=_REASON),
+    _queue_verb("resume", "let the count follow its queues again"),
+    _queue_verb("poke", "look at the queues now: somebody has put something in"),
     Route(
         "POST", "/v1/rescan", "rescan", "read all manifests now; answers when it is done", Level.OPERATE, (), _object()
     ),

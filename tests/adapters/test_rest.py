@@ -74,6 +74,7 @@ def test_status_holds_daemon_objects_problems_and_sources(api: Served) -> None:
     _, answer = api.ask("GET", "/v1/status")
     assert answer["daemon"] == {"ready": True}
     assert names(answer) == ["web", "mail"]
+    assert answer["queueBindings"] == []
     assert answer["problems"] == []
     assert answer["sources"][0]["home"] == "dir:/m"
 

@@ -13,6 +13,12 @@ ASKED = Asked("root", 1000.0)
 WRITTEN = 6
 
 
+def test_a_bound_program_can_be_held_at_any_count_the_written_one_too() -> None:
+    answer = after_verb(Overrides(), "scale", {"replicas": 6}, 6, Asked("op", 100.0, bound=True))
+    assert answer.overrides.scale is not None
+    assert (answer.verb, answer.message) == ("scaled", "to 6; its binding has no say until `reset`")
+
+
 def after(*verbs: tuple[str, dict[str, Any]]) -> Overrides:
     overrides = Overrides()
     for verb, body in verbs:

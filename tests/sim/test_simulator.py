@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from support.fakes import Behaviour
-from support.sim_machine import Histories
+from support.sim_machine import BoundHistories, Histories
 from support.sim_world import World
 
 BOUNDS = settings(stateful_step_count=30, suppress_health_check=list(HealthCheck), deadline=None)
@@ -25,6 +25,10 @@ def test_what_must_hold_holds_in_long_histories(sim_seed: int) -> None:
     """Fewer, but longer: what only a Program with a past can do."""
     bounds = settings(BOUNDS, stateful_step_count=100, max_examples=max(1, BOUNDS.max_examples // 5))
     run_state_machine_as_test(seed(sim_seed)(Histories), settings=bounds)
+
+
+def test_what_must_hold_holds_when_queues_set_the_counts(sim_seed: int) -> None:
+    run_state_machine_as_test(seed(sim_seed)(BoundHistories), settings=BOUNDS)
 
 
 # --- a death at every effect ------------------------------------------------------------------------------------------

@@ -47,6 +47,7 @@ class FakeController:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.programs: dict[str, Json] = {}
+        self.bindings: dict[str, Json] = {}
         self.problems: list[Json] = []
         self.sources: list[Json] = []
         self.daemon: Json = {"version": "0.1.0", "pid": 4711, "upSeconds": 273600.0, "ready": True, "safeMode": False}
@@ -104,11 +105,21 @@ class FakeController:
         if parts[1] in ("apply", "diff"):
             return Reply({"results": [], "warnings": [], "hints": []})
         name = unquote(parts[2]) if len(parts) > 2 else ""
+        if parts[1] == "queuebindings":
+            return self._operate_binding(name, parts[-1] if request.method == "POST" else "delete")
         if name not in self.programs:
             return not_found(name)
         verb = {"scale": "scaled", "stop": "stopped", "start": "started", "restart": "restarted"}.get(parts[-1], "")
         verb = verb or ("deleted" if request.method == "DELETE" else parts[-1])
         return Reply({"kind": "Program", "name": name, "verb": verb, "message": "", "generation": 1})
+
+    def _operate_binding(self, name: str, verb: str) -> Reply:
+        if name not in self.bindings:
+            return not_found(name, "queuebinding")
+        if verb == "test":
+            return Reply(self.bindings[name])
+        done = {"pause": "paused", "resume": "resumed", "poke": "poked", "delete": "deleted"}[verb]
+        return Reply({"kind": "QueueBinding", "name": name, "verb": done, "message": "", "generation": 1})
 
     def _read(self, request: Request, parts: list[str]) -> Reply:
         things = [thing for thing in self.programs.values() if self._is_selected(thing, request.query)]
@@ -126,6 +137,12 @@ class FakeController:
             case ["v1", "programs", name, "logs"]:
                 stays = self.stays and "follow" in request.query
                 return Reply(lines=(self.log,), stays=stays) if name in self.programs else not_found(name)
+            case ["v1", "queuebindings"]:
+                found = [each for each in self.bindings.values() if self._is_selected(each, request.query)]
+                lines = (*({"type": "ADDED", "object": each} for each in found), {"type": "SYNCED", "object": {}})
+                if "watch" in request.query:
+                    return Reply(lines=(*lines, *self.changes), stays=self.stays)
+                return Reply({"kind": "List", "items": found})
             case ["v1", "processes"]:
                 rows = [
                     {"program": name, **row} for name, t in self.programs.items() for row in t["status"]["processes"]
@@ -135,7 +152,13 @@ class FakeController:
                 return Reply(self.daemon)
             case ["v1", "status"]:
                 return Reply(
-                    {"daemon": self.daemon, "items": things, "problems": self.problems, "sources": self.sources}
+                    {
+                        "daemon": self.daemon,
+                        "items": things,
+                        "queueBindings": list(self.bindings.values()),
+                        "problems": self.problems,
+                        "sources": self.sources,
+                    }
                 )
             case ["v1", "events"] if "watch" in request.query:
                 return Reply(lines=tuple(self.stream), stays=self.stays)
@@ -150,9 +173,9 @@ class FakeController:
         return not key or thing["metadata"]["labels"].get(key) == value
 
 
-def not_found(name: str) -> Reply:
-    """No such Program."""
-    error = {"exitCode": 3, "reason": "NotFound", "message": f"program/{name} not found", "problems": []}
+def not_found(name: str, kind: str = "program") -> Reply:
+    """No such object."""
+    error = {"exitCode": 3, "reason": "NotFound", "message": f"{kind}/{name} not found", "problems": []}
     return Reply({"error": error}, 404)
 
 

@@ -21,10 +21,62 @@ def a_program(name: str, **labels: str) -> Json:
     }
 
 
+def a_binding(name: str, program: str, **labels: str) -> Json:
+    """A QueueBinding as the engine shows it."""
+    trigger = {"name": "redis", "active": True, "waiting": 3, "asksFor": 3, "message": "3 waiting; 1 for each replica"}
+    return {
+        "apiVersion": "reconciler/v1",
+        "kind": "QueueBinding",
+        "metadata": {"name": name, "uid": f"uid-{name}", "generation": 1, "labels": labels, "annotations": {}},
+        "spec": {"scaleTargetRef": {"name": program}, "maxReplicaCount": 8},
+        "status": {
+            "program": program,
+            "runningReplicas": 2,
+            "desiredReplicas": 3,
+            "active": True,
+            "reason": "FollowsDemand",
+            "message": "redis: 3 waiting",
+            "triggers": [trigger],
+            "conditions": [{"type": "Ready", "status": "True", "reason": "QueuesRead", "message": ""}],
+        },
+    }
+
+
+class FakeBindings:
+    """Implements server.operations.BindingOperations."""
+
+    def __init__(self, *bindings: Json) -> None:
+        self.bindings = {binding["metadata"]["name"]: binding for binding in bindings}
+        self.asked: list[tuple[Any, ...]] = []
+
+    def objects(self) -> list[Json]:
+        return list(self.bindings.values())
+
+    def object(self, name: str) -> Json | None:
+        return self.bindings.get(name)
+
+    def history(self, name: str) -> list[Json]:
+        return [{"at": 1.0, "waiting": 3, "reserved": 1, "desired": 3, "running": 2, "name": self._known(name)}]
+
+    async def test(self, name: str) -> Json:
+        self._known(name)
+        return self.bindings[name]
+
+    async def operate(self, name: str, verb: str, body: Json, *, dry_run: bool, by: str) -> Json:
+        self.asked.append((self._known(name), verb, body, dry_run))
+        return {"kind": "QueueBinding", "name": name, "verb": f"{verb}d", "message": "", "generation": 1}
+
+    def _known(self, name: str) -> str:
+        if name not in self.bindings:
+            raise ApiError(404, 3, "NotFound", f"queuebinding/{name} not found")
+        return name
+
+
 class FakeEngine:
     """Implements server.operations.Operations."""
 
     def __init__(self, *programs: Json, queue_length: int = 100) -> None:
+        self.bindings = FakeBindings()
         self.programs = {program["metadata"]["name"]: program for program in programs}
         self.queue_length = queue_length
         self.queues: list[asyncio.Queue[Any]] = []
@@ -91,6 +143,9 @@ class FakeEngine:
 
     async def delete(self, name: str, *, dry_run: bool) -> Json:
         return await self._do("delete", name, dry_run)
+
+    async def delete_binding(self, name: str, *, dry_run: bool) -> Json:
+        return await self._do("delete_binding", name, dry_run)
 
     async def operate(self, name: str, verb: str, body: Json, *, dry_run: bool, by: str) -> Json:
         return await self._do("operate", name, verb, body, dry_run, by)

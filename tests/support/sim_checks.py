@@ -10,8 +10,8 @@ and of what the kernel of this world did, and compares:
     at a fixed point     does exactly what is wanted run?
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from reconciler.core.memory import Ledger
@@ -290,10 +290,13 @@ class Checks:
     def _memory_is_what_the_journal_says(self, programs: Mapping[str, Controlled]) -> None:
         ledgers = self.world.controller.journal.ledgers
         for name, controlled in programs.items():
-            assert ledgers.get(controlled.uid, Ledger()) == controlled.ledger, f"{name}: memory is not the fold"
-        known = {controlled.uid for controlled in programs.values()}
+            told, known = ledgers.get(controlled.uid, Ledger()), controlled.ledger
+            # How much work waits is no memory: it is read again.
+            counted = replace(known, observed=replace(known.observed, work=None))
+            assert told == counted, f"{name}: memory is not the fold"
+        uids = {controlled.uid for controlled in programs.values()}
         for uid, ledger in ledgers.items():
-            assert uid in known or not ledger.observed.processes, f"nobody looks after {uid}: {ledger.observed}"
+            assert uid in uids or not ledger.observed.processes, f"nobody looks after {uid}: {ledger.observed}"
 
     def _everything_that_runs_is_known(self, programs: Mapping[str, Controlled]) -> None:
         for process in self.world.table.alive():
@@ -324,6 +327,11 @@ class Checks:
         if wishes.stop is not None and (wishes.stop.ordinals is None or ordinal in wishes.stop.ordinals):
             return False
         scaled = wishes.scale is not None and wishes.scale.written == spec.replicas
+        if controlled.bound is not None:
+            # Which ones it means is the engine's choice; how many is not.
+            count = wishes.scale.replicas if wishes.scale is not None and scaled else controlled.bound.replicas
+            assert len(controlled.desired.ordinals()) == count, f"{controlled.name}: {count} were asked for"
+            return controlled.desired.counts(ordinal)
         return ordinal < (wishes.scale.replicas if wishes.scale is not None and scaled else spec.replicas)
 
     # --- availability -------------------------------------------------------------------------------------------------
@@ -331,8 +339,11 @@ class Checks:
     def _a_rollout_keeps_its_bound(self, controlled: Controlled) -> None:
         """Where nothing but the revision changes and nothing fails, at most maxUnavailable are away."""
         spec = controlled.built.spec
-        wanted = [o for o in range(controlled.desired.replicas) if self._is_wanted(controlled, o)]
+        wanted = [o for o in controlled.desired.ordinals() if self._is_wanted(controlled, o)]
         away = [o for o in wanted if not self._is_available(controlled, o)]
+        if controlled.bound is not None:
+            self.disturbed[controlled.name] = True  # its count changes at any time
+            return
         if self.disturbed.get(controlled.name, True):
             self.disturbed[controlled.name] = not wanted or bool(away) or controlled.desired.restart_now
         elif spec.strategy.type == "RollingUpdate":
@@ -360,7 +371,7 @@ class Checks:
 
     def _hangs(self) -> Iterator[str]:
         programs = self.world.controller.programs.by_name
-        names = {key.name for key in (*self.world.store.accepted, *self.world.store.leaving)}
+        names = _programs_in(self.world.store.accepted) | _programs_in(self.world.store.leaving)
         yield from (f"{name} is forgotten" for name in names - programs.keys())
         for name, controlled in programs.items():
             ledger = controlled.ledger
@@ -370,7 +381,7 @@ class Checks:
                     yield f"{name}/{ordinal} does not come to its end: {process.stopping}"
                 elif process.stopping is None and not waits and self._is_outdated(controlled, ordinal, process):
                     yield f"{name}/{ordinal} waits for its turn in a rollout that goes nowhere"
-            for ordinal in range(controlled.desired.replicas):
+            for ordinal in controlled.desired.ordinals():
                 free = ordinal not in ledger.observed.processes and self._is_wanted(controlled, ordinal)
                 if free and not self._is_finished(controlled, ordinal) and not waits:
                     yield f"{name}/{ordinal} waits to be started: {ledger.memory.histories.get(ordinal)}"
@@ -381,6 +392,9 @@ class Checks:
         return process.revision != controlled.built.revision or process.epoch < controlled.desired.epoch_of(ordinal)
 
     def _is_finished(self, controlled: Controlled, ordinal: int) -> bool:
+        work = controlled.ledger.observed.work
+        if work is not None and work <= 0:
+            return True  # for now: there is nothing for it to do
         history = controlled.ledger.memory.histories.get(ordinal)
         if history is None or history.done_outcome is None:
             return False
@@ -402,11 +416,11 @@ class Checks:
         """What runs is what is wanted, at the revision that is wanted, and nothing else."""
         self.at_rest()
         programs = self.world.controller.programs.by_name
-        assert set(programs) == {key.name for key in self.world.store.accepted}
+        assert set(programs) == _programs_in(self.world.store.accepted)
         assert not self.world.store.leaving
         for name, controlled in programs.items():
             running = {o for o, p in controlled.ledger.observed.processes.items() if not p.stopping and not p.ended}
-            wanted = {o for o in range(controlled.desired.replicas) if self._is_wanted(controlled, o)}
+            wanted = {o for o in controlled.desired.ordinals() if self._is_wanted(controlled, o)}
             finished = {o for o in wanted if self._is_finished(controlled, o)}
             assert running | finished == wanted, f"{name}: {sorted(running)} run, {sorted(wanted)} are wanted"
             written = revision_of(controlled.accepted.canonical)
@@ -418,3 +432,7 @@ class Checks:
             f"{name}: {controlled.ledger.observed.processes}"
             for name, controlled in self.world.controller.programs.by_name.items()
         )
+
+
+def _programs_in(keys: Iterable[Key]) -> set[str]:
+    return {key.name for key in keys if key.kind == "Program"}

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from reconciler.model.identity import Key
+from reconciler.model.queues import QueueReadFailed, QueueReading
 from reconciler.model.state import NEVER
 from support.fakes import Behaviour
 from support.sim_world import World
@@ -180,3 +181,24 @@ class Histories(RuleBasedStateMachine):
     def teardown(self) -> None:
         if sys.exc_info()[0] is None:  # else a step has failed already, and that is the news
             self.world.settle()
+
+
+class BoundHistories(Histories):
+    """The same with queues: bindings come and go, and what they read changes at any time."""
+
+    @rule(name=NAMES, most=st.integers(1, 5), least=st.integers(0, 1), on_delete=st.sampled_from(["restore", "keep"]))
+    def bind(self, name: str, most: int, least: int, on_delete: str) -> None:
+        quick = {"cooldownPeriod": 0, "behavior": {"scaleDown": {"stabilizationWindow": 0}}}
+        self.world.bind(f"q-{name}", name, maxReplicaCount=most, minReplicaCount=least, onDelete=on_delete, **quick)
+
+    @rule(name=NAMES)
+    def unbind(self, name: str) -> None:
+        self.world.delete(f"q-{name}", "QueueBinding")
+
+    @rule(name=NAMES, waiting=st.integers(0, 7), reserved=st.integers(0, 3))
+    def queue_holds(self, name: str, waiting: int, reserved: int) -> None:
+        self.world.queue(f"q-{name}", QueueReading(waiting, reserved))
+
+    @rule(name=NAMES)
+    def queue_is_away(self, name: str) -> None:
+        self.world.queue(f"q-{name}", QueueReadFailed("ConnectionRefused", "nobody listens"))

@@ -44,7 +44,7 @@ def a_pass_can_be_repeated(controlled: Controlled, now: float, *, done: bool, bo
 
 def _backwards(observed: Observed) -> Observed:
     """The same, filled in another order."""
-    return Observed(dict(reversed(observed.processes.items())))
+    return Observed(dict(reversed(observed.processes.items())), observed.work)
 
 
 def _backwards_memory(memory: Memory) -> Memory:

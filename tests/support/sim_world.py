@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from reconciler.core.homes import Accept, Remove
+from reconciler.engine.bindings import Bindings
 from reconciler.engine.building import Builder
 from reconciler.engine.conditions import Conditions
 from reconciler.engine.controlled import Controlled
@@ -26,11 +27,12 @@ from reconciler.engine.publish import Publisher
 from reconciler.model.identity import Key, ProcessId
 from reconciler.model.launch import Launch
 from reconciler.model.objects import Accepted
-from reconciler.model.overrides import Overrides
+from reconciler.model.overrides import Overrides, pause_from
 from reconciler.model.state import NEVER, Condition, Process
-from reconciler.ports import ExitReport, Scheduling
+from reconciler.ports import ExitReport, QueueAnswer, Scheduling
 from support.fakes import RUNS, Behaviour, FakeClock, FakeLogSink, FakeProcessTable, MemoryJournal
 from support.sim_checks import Checks
+from support.sim_meters import FakeMeters, Queues
 from support.sim_ports import (
     ControllerDied,
     Fate,
@@ -80,17 +82,22 @@ class Controller:
         self.programs = Programs(clock, world.store, builder, self.loop, publisher)
         settings = Settings("/state", "0", number, shutdown_timeout=SHUTDOWN_SECONDS)
         intake: Any = None  # what it would announce, the world says directly
-        self.engine = Engine(settings, clock, polling, intake, self.loop, self.programs, publisher, conditions)
+        self.meters = FakeMeters(world.queues)
+        self.bindings = Bindings(clock, world.store, self.meters, polling, self.programs, publisher, Sources())
+        parts = (self.loop, self.programs, publisher, conditions, self.bindings)
+        self.engine = Engine(settings, clock, polling, intake, *parts)
 
     def take_over(self, store: MemoryStore, tell: Callable[[], None]) -> None:
         """As in app.py: accepted specs, overrides, journal, processes, what the keeper tells; then begin."""
-        overrides = {key: Overrides.from_document(json.loads(text)) for key, text in store.overrides.items()}
-        self.programs.restore(
-            list(store.accepted.values()),
-            list(store.leaving.values()),
-            overrides,
-            open_ledgers(self.journal),
-        )
+        documents = {key: json.loads(text) for key, text in store.overrides.items()}
+        programs = [item for item in store.accepted.values() if item.kind == "Program"]
+        leaving = [item for item in store.leaving.values() if item.kind == "Program"]
+        overrides = {k: Overrides.from_document(d) for k, d in documents.items() if k.kind == "Program"}
+        self.programs.restore(programs, leaving, overrides, open_ledgers(self.journal))
+        pauses = {key: pause_from(document) for key, document in documents.items() if key.kind == "QueueBinding"}
+        bindings = [item for item in store.accepted.values() if item.kind == "QueueBinding"]
+        unbound = [item for item in store.leaving.values() if item.kind == "QueueBinding"]
+        self.bindings.restore(bindings, unbound, pauses)
         self.programs.adopt(same_boot=not self.journal.boot_changed)
         tell()
         self.engine.begin()
@@ -113,6 +120,7 @@ class World:
         self.sink = FakeLogSink()
         self.store = MemoryStore(self.fate)
         self.surroundings = MemorySurroundings()
+        self.queues: Queues = {}  # binding -> what its queues would answer
         self.moods: dict[str, Behaviour] = {}  # Program -> what its processes do from their start on
         self.reaps_since = 0.0  # since then the keeper has missed no exit
         self.keeper_seconds = 0.0  # how long the keeper takes to report an exit; NEVER: it does not
@@ -200,9 +208,30 @@ class World:
 
         self._ask(accept)
 
-    def delete(self, name: str) -> None:
+    def bind(self, name: str, program: str, **spec: Any) -> None:
+        """Accept a QueueBinding of one queue."""
+        key = Key("QueueBinding", name)
+        before = self.store.accepted.get(key)
+        generation, uid = (before.generation + 1, before.uid) if before else (1, self._next_uid(name))
+        canonical = {"scaleTargetRef": {"name": program}, "maxReplicaCount": 8, **spec}
+        canonical.setdefault("triggers", [{"type": "redis", "metadata": {"listName": name}}])
+        after = Accepted("QueueBinding", name, uid, generation, canonical, {}, {}, "dir:/etc/m", f"/etc/m/{name}.yaml")
+
+        def accept() -> None:
+            self.store.write_accepted([after])
+            self.controller.engine.settled([Accept("configured" if before else "created", after, before)])
+
+        self._ask(accept)
+
+    def queue(self, name: str, *answers: QueueAnswer) -> None:
+        """The queues of a binding hold this from now on, and are looked at."""
+        self.queues[name] = answers
+        self.clock.advance(0.001)  # no two looks are at the same moment
+        self._ask(lambda: self.controller.meters.answer(name))
+
+    def delete(self, name: str, kind: str = "Program") -> None:
         """The manifest is gone."""
-        before = self.store.accepted.get(Key("Program", name))
+        before = self.store.accepted.get(Key(kind, name))
         if before is None:
             return  # nobody came to accept it
 

@@ -1,0 +1,285 @@
+"""Bound Programs in the simulated world: the count follows the queue, and nothing that a queue does harms what runs."""
+
+from typing import Any
+
+import pytest
+
+from reconciler.model.identity import Key
+from reconciler.model.overrides import Wish
+from reconciler.model.queues import QueueReadFailed, QueueReading
+from support.fakes import Behaviour
+from support.sim_world import World
+
+QUICK = {"cooldownPeriod": 0, "behavior": {"scaleDown": {"stabilizationWindow": 0}, "scaleUp": {}}}
+REFUSED = QueueReadFailed("ConnectionRefused", "nobody listens at 127.0.0.1:6379: is redis running?")
+
+
+def read(waiting: float, reserved: float = 0) -> QueueReading:
+    return QueueReading(waiting, reserved)
+
+
+def bound(world: World, waiting: float = 0, *, program: dict[str, Any] | None = None, **spec: Any) -> World:
+    world.bind("mails", "mail", **{**QUICK, **spec})
+    world.apply("mail", **{"minReady": 0, "minRestartInterval": 0, **(program or {})})
+    world.queue("mails", read(waiting))
+    return world
+
+
+def running(world: World) -> list[int]:
+    ledger = world.controller.programs.by_name["mail"].ledger
+    return sorted(o for o, p in ledger.observed.processes.items() if p.stopping is None)
+
+
+def status(world: World) -> dict[str, Any]:
+    found = world.controller.engine.bindings.object("mails")
+    assert found is not None
+    return dict(found["status"])
+
+
+def condition(world: World, kind: str) -> tuple[str, str]:
+    found = {c["type"]: (c["status"], c["reason"]) for c in status(world)["conditions"]}
+    return found.get(kind, ("absent", ""))
+
+
+def look(world: World, pieces: int) -> None:
+    """There is so much to do, and every process has one piece of it."""
+    held = min(pieces, len(running(world)))
+    world.queue("mails", read(pieces - held, held))
+
+
+def follow(world: World, pieces: int, seconds: int = 20) -> None:
+    """There is so much to do for a while, and the queue is looked at all the time."""
+    for _ in range(seconds):
+        look(world, pieces)
+        world.clock.advance(1.0)
+        world.run()
+    look(world, pieces)
+
+
+# ---- processes that go on ----
+
+
+def test_the_count_follows_the_queue_up_and_down_again() -> None:
+    world = bound(World(), 0, program={"replicas": 1})
+    follow(world, 5)
+    assert len(running(world)) == 5
+    follow(world, 20)
+    assert len(running(world)) == 8  # maxReplicaCount
+    follow(world, 2)
+    assert len(running(world)) == 2
+    follow(world, 0)
+    assert running(world) == []
+
+
+def test_who_runs_for_longest_stays() -> None:
+    world = bound(World(), 0)
+    follow(world, 2)
+    old = running(world)
+    follow(world, 6)
+    follow(world, 2)
+    assert running(world) == old
+
+
+def test_nothing_is_started_before_the_queue_has_answered() -> None:
+    world = World()
+    world.apply("web")
+    world.apply("mail", replicas=0)
+    world.bind("mails", "mail")
+    world.apply("mail", replicas=6)
+    assert len(running(world)) == 0
+    world.queue("mails", read(3))
+    assert len(running(world)) > 0
+
+
+def test_an_edit_of_the_written_count_moves_nobody() -> None:
+    world = bound(World(), 0)
+    follow(world, 4)
+    world.apply("mail", replicas=1, minReady=0)
+    assert len(running(world)) == 4
+
+
+def test_an_operators_count_goes_before_the_bindings() -> None:
+    world = bound(World(), 0)
+    follow(world, 4)
+    world.operate("mail", "scale", replicas=1)
+    assert len(running(world)) == 1
+    assert condition(world, "Overridden") == ("True", "OperatorOverride")
+    world.operate("mail", "reset")
+    look(world, 4)
+    assert len(running(world)) == 4
+
+
+def test_the_next_controller_keeps_the_count_and_every_process() -> None:
+    world = bound(World(), 0)
+    follow(world, 5)
+    before = world.table.alive()
+    world.kill_controller()
+    assert world.table.alive() == before
+    world.queue("mails", read(5))
+    assert world.table.alive() == before
+
+
+def test_a_server_that_is_away_changes_nothing_and_is_told() -> None:
+    world = bound(World(), 0)
+    follow(world, 5)
+    before = world.table.alive()
+    world.queue("mails", REFUSED)
+    assert (world.table.alive(), condition(world, "Ready")) == (before, ("False", "ConnectionRefused"))
+    assert any(event["reason"] == "ConnectionRefused" for event in world.controller.engine.events("mails"))
+    world.queue("mails", read(5))
+    assert condition(world, "Ready")[0] == "True"
+
+
+def test_a_thread_that_hangs_is_told_as_a_queue_that_cannot_be_read() -> None:
+    world = bound(World(), 0)
+    follow(world, 3)
+    world.clock.advance(5.0)
+    world.run()
+    assert condition(world, "Ready") == ("False", "TimedOut")
+    assert len(running(world)) == 3
+
+
+def test_a_shutdown_ends_bound_programs_and_the_next_start_brings_back_their_count() -> None:
+    world = bound(World(), 0)
+    follow(world, 3)
+    world.shut_down_and_start_again()
+    world.queue("mails", read(3))
+    assert len(running(world)) == 3
+
+
+# ---- processes that take one piece of work ----
+
+
+RUN_ONCE = {"runOnce": True}
+
+
+def test_one_process_is_started_for_each_piece_and_none_for_nothing() -> None:
+    world = bound(World(), 0, program=RUN_ONCE)
+    assert running(world) == []
+    world.queue("mails", read(2))
+    assert len(running(world)) == 2
+    for process in world.table.alive():
+        world.end(process.id)
+    assert running(world) == []
+    assert condition(world, "Ready")[0] == "True"
+
+
+def test_pieces_that_are_in_work_are_not_started_for_again() -> None:
+    world = bound(World(), 0, program=RUN_ONCE)
+    world.queue("mails", read(3))
+    world.queue("mails", read(1, reserved=3))
+    assert len(running(world)) == 4
+    world.queue("mails", read(0, reserved=4))
+    assert len(running(world)) == 4
+
+
+def test_no_more_run_than_max_replica_count_however_much_waits() -> None:
+    world = bound(World(), 100, program=RUN_ONCE, maxReplicaCount=3)
+    assert len(running(world)) == 3
+    world.end(world.table.alive()[0].id)
+    world.queue("mails", read(97, reserved=2))
+    assert len(running(world)) == 3
+
+
+def test_a_piece_of_work_is_never_cut_when_the_queue_is_empty() -> None:
+    world = bound(World(), 4, program=RUN_ONCE)
+    follow(world, 0)
+    assert len(running(world)) == 4
+    assert not world.controller.programs.by_name["mail"].ledger.observed.processes[0].stopping
+
+
+def test_a_program_for_which_no_work_waits_is_available() -> None:
+    world = bound(World(), 0, program=RUN_ONCE)
+    found = world.controller.engine.object("mail")
+    assert found is not None
+    assert found["status"]["replicas"] == 0
+    assert {c["type"]: c["status"] for c in found["status"]["conditions"]}["Available"] == "True"
+
+
+# ---- bindings that come and go ----
+
+
+def test_a_binding_waits_for_its_program() -> None:
+    world = World()
+    world.bind("mails", "mail", **QUICK)
+    assert condition(world, "TargetNotFound") == ("True", "NoSuchProgram")
+    world.apply("mail", minReady=0)
+    world.queue("mails", read(3))
+    assert (len(running(world)), condition(world, "TargetNotFound")[0]) == (3, "absent")
+
+
+def test_a_second_binding_of_a_program_does_nothing_until_the_first_is_gone() -> None:
+    world = bound(World(), 3)
+    world.bind("rival", "mail", **QUICK)
+    found = world.controller.engine.bindings.object("rival")
+    assert found is not None
+    assert [c["type"] for c in found["status"]["conditions"]] == ["Conflict"]
+    world.queue("rival", read(8))
+    assert len(running(world)) == 3
+    world.delete("mails", "QueueBinding")
+    for _ in range(3):
+        world.queue("rival", read(8))
+        world.clock.advance(1.5)
+    world.queue("rival", read(8))
+    assert len(running(world)) == 8
+
+
+@pytest.mark.parametrize(("on_delete", "left"), [("restore", 1), ("keep", 4)])
+def test_without_its_binding_a_program_has_the_written_count_or_keeps_its_own(on_delete: str, left: int) -> None:
+    world = bound(World(), 0, onDelete=on_delete, program={"replicas": 1})
+    follow(world, 4)
+    world.delete("mails", "QueueBinding")
+    world.run()
+    assert len(running(world)) == left
+    assert world.controller.programs.by_name["mail"].ledger.memory.scaled is None
+    world.kill_controller()
+    assert len(running(world)) == left
+
+
+def test_another_environment_or_directory_asks_the_queues_anew() -> None:
+    world = bound(World(), 1)
+    before = world.controller.meters.asked["mails"]
+    world.apply("mail", minReady=0, env={"REDIS_HOST": "other"})
+    after = world.controller.meters.asked["mails"]
+    assert before != after
+    assert after[0].environment["REDIS_HOST"] == "other"
+
+
+# ---- operators ----
+
+
+def test_a_pause_freezes_the_count_until_it_ends() -> None:
+    world = bound(World(), 0)
+    follow(world, 3)
+    binding = world.controller.bindings.by_name["mails"]
+    world.controller.bindings.set_pause(binding, Wish("op", world.clock.wall(), world.clock.wall() + 60))
+    follow(world, 8, seconds=10)
+    assert (len(running(world)), condition(world, "Overridden")[0]) == (3, "True")
+    world.kill_controller()
+    follow(world, 8, seconds=10)
+    assert len(running(world)) == 3  # it stands in a file
+    world.clock.advance(60)
+    world.controller.bindings.expire()
+    follow(world, 8, seconds=10)
+    assert len(running(world)) == 8
+    assert Key("QueueBinding", "mails") not in {k for k, text in world.store.overrides.items() if "pause" in text}
+
+
+# ---- deaths ----
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("run_once", [True, False])
+def test_the_controller_may_die_at_every_effect(run_once: bool, before: bool) -> None:
+    for strike in range(1, 120):
+        world = World()
+        world.fate.strike(strike, before=before)
+        world.moods["mail"] = Behaviour()
+        bound(world, 3, program={"runOnce": run_once, "replicas": 1})
+        world.queue("mails", read(3))
+        world.queue("mails", read(6) if not run_once else read(3, reserved=3))
+        world.queue("mails", read(0))
+        world.settle()
+        if not world.deaths:
+            return
+    raise AssertionError("it still dies at the last effect: count further")
