@@ -30,7 +30,7 @@ from reconciler.adapters.logs import PumpSink
 from reconciler.adapters.manifests import Bulk, ManifestDirectory
 from reconciler.adapters.processes import LinuxProcessTable
 from reconciler.adapters.queues.meters import Threads
-from reconciler.adapters.queues.registry import find_driver
+from reconciler.adapters.queues.registry import driver_for
 from reconciler.adapters.rehearsal import RehearsalFailed, command, rehearse
 from reconciler.adapters.statefiles import StateFiles
 from reconciler.adapters.surroundings import Surroundings
@@ -140,9 +140,9 @@ class App:
             daemon=self._daemon,
         )
         publisher = Publisher(clock, store, builder, conditions.of, scheduling.later)
-        loop.publisher = publisher
+        loop.publisher = self._publisher = publisher
         self._programs = Programs(clock, store, builder, loop, publisher)
-        meters = Threads(find_driver, self._loop.call_soon_threadsafe)
+        meters = Threads(driver_for, self._loop.call_soon_threadsafe)
         self._bindings = Bindings(clock, store, meters, scheduling, self._programs, publisher, self._intake)
         self._observer = loop.observer
         self._loop.add_reader(table.fileno(), loop.after, table.drain)
@@ -160,6 +160,7 @@ class App:
         pauses = {key: pause_from(document) for key, document in by_kind["QueueBinding"].items()}
         for problem in problems:
             log.warning("%s", problem)
+        self._publisher.recall(self._store.load_events())
         accepted, leaving = self._intake.restore(), list(self._store.load_leaving().values())
         programs = _of_kind("Program", accepted), _of_kind("Program", leaving)
         self._programs.restore(*programs, overrides, ledgers)

@@ -177,7 +177,7 @@ class QueueReader(Protocol):
         ...
 
     def wait(self, seconds: float) -> bool:
-        """Block until there may be something new to read, `seconds` at most; True: look now.
+        """Block until there may be something that the last `read` has not seen, `seconds` at most; True: look now.
 
         Only where the server can be waited on without disturbing (`can_wait`); elsewhere it is never called.
         """

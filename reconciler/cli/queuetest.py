@@ -68,13 +68,13 @@ def _tested(manifest: "Declaration", declared: "dict[tuple[str, str], Declaratio
 
 def _looks(manifest: "Declaration", spec: Any, program: "Declaration | None") -> "Iterable[Look]":
     from reconciler.adapters.queues.meters import Asking
-    from reconciler.adapters.queues.registry import find_driver
+    from reconciler.adapters.queues.registry import driver_for
     from reconciler.engine.binding import questions
     from reconciler.model.scaling import Look
 
     directory, environment = _surroundings(program)
     for asked in questions(spec, directory, environment):
-        asking = Asking(asked, find_driver)
+        asking = Asking(asked, driver_for)
         yield Look(time.monotonic(), asking.read())
         if asking.reader is not None:
             asking.reader.close()

@@ -75,7 +75,8 @@ def _missing(name: str, things: list[Json]) -> list[Json]:
 
 
 def _daemon_line(daemon: Json, things: list[Json], at: float) -> str:
-    rows = [row for thing in things for row in summary.processes_of(thing)]
+    statuses = [thing.get("status") or {} for thing in things]
+    ready, wanted = (sum(int(s.get(key) or 0) for s in statuses) for key in ("readyReplicas", "replicas"))
     parts = [f"reconciler {plain(str(daemon.get('version', '')))}".rstrip()]
     if uptime := _uptime(daemon, at):
         parts.append(f"up {uptime}")
@@ -83,8 +84,7 @@ def _daemon_line(daemon: Json, things: list[Json], at: float) -> str:
         parts.append(f"controller {daemon['pid']}")
     if daemon.get("safeMode"):
         parts.append(paint("SAFE MODE (it died again and again; only accepted specs are run)", "red"))
-    ready = sum(bool(row.get("ready")) for row in rows)
-    counts = f"{counted(len(things), 'Program')}, {ready} of {counted(len(rows), 'process')} ready"
+    counts = f"{counted(len(things), 'Program')}, {ready} of {counted(wanted, 'process')} ready"
     return f"{', '.join(parts)}: {counts}"
 
 

@@ -12,8 +12,8 @@ from reconciler.cli.text import age, age_of, duration, exit_text, moment, plain
 Json = dict[str, Any]
 
 GOOD_WHEN_TRUE = frozenset({"Available", "Progressing", "DependenciesReady", "Ready"})
-HARMLESS = frozenset({"Active", "Limited", "Scaling"})
-"""Of a binding: neither good nor bad, whatever they are."""
+HARMLESS = frozenset({"Active", "Bound", "Limited", "Scaling"})
+"""Neither good nor bad, whatever they are."""
 
 REMARKS = frozenset({"Overridden", "RunsAsRoot", "NotYetSupported", "Doubtful", "RolledBack"})
 """Abnormal and wished, or not the Program's fault: told, but no reason for an exit code."""
@@ -117,6 +117,8 @@ def _main_state(thing: Json, conditions: dict[str, Json]) -> str:
         return "Stalled" if progressing.get("reason") == "ProgressDeadlineExceeded" else "Failed"
     if "Stopping" in states and not status.get("replicas"):
         return "Stopping"
+    if not status.get("replicas") and _is_idle(thing, conditions):
+        return "Idle"
     if not status.get("replicas"):
         return "Suspended" if thing.get("spec", {}).get("suspend") else "Stopped"
     if states == {"Succeeded"}:
@@ -131,6 +133,14 @@ def _main_state(thing: Json, conditions: dict[str, Json]) -> str:
     # On its way and nothing has gone wrong: no reason to be alarmed.
     fails = any(row.get("failures") for row in processes_of(thing))
     return "Starting" if progressing.get("reason") == "RollingOut" and not fails else "Unavailable"
+
+
+def _is_idle(thing: Json, conditions: dict[str, Json]) -> bool:
+    """Whether its queues have nothing to do for it; otherwise somebody stopped it."""
+    bound = conditions.get("Bound", {}).get("status") == "True"
+    return (
+        bound and conditions.get("Overridden", {}).get("status") != "True" and not thing.get("spec", {}).get("suspend")
+    )
 
 
 def findings(thing: Json) -> Iterator[Finding]:

@@ -28,10 +28,11 @@ STANDING = Phase()
 
 
 class Bound(NamedTuple):
-    """What a binding asks for: a count, and the most it may ever ask for."""
+    """What a binding asks for: a count, and the most it may ever ask for; and which binding it is, for messages."""
 
     replicas: int
     most: int
+    by: str = ""
 
 
 def desired_program(

@@ -115,6 +115,8 @@ class BindingVerbs:
         return self._publisher.object(binding)
 
     def _count(self, binding: Binding) -> int:
+        if binding.decision is not None:
+            return binding.decision.replicas
         controlled = self._programs.by_name.get(binding.target)
         return 0 if controlled is None else controlled.desired.replicas
 

@@ -213,7 +213,7 @@ class Bindings:
         self._bind(binding, controlled, count, 0 if controlled.desired.run_once else None)
 
     def _bind(self, binding: Binding, controlled: Controlled, count: int, work: int | None) -> None:
-        bound = Bound(count, binding.spec.max_replica_count)
+        bound = Bound(count, binding.spec.max_replica_count, str(binding.accepted.key))
         self._programs.bind(controlled, bound, work, binding.memory.active_at)
 
     # --- asking -------------------------------------------------------------------------------------------------------

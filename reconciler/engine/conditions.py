@@ -19,6 +19,7 @@ EXPLAINED: dict[str, str] = {
     "Conflict": "Another source declares the same name with another spec; the owner keeps it.",
     "SourceSuspect": "The source lost its manifests; nothing is stopped until it is back or the loss is confirmed.",
     "Overridden": "An operator's wish is in force instead of a part of the spec.",
+    "Bound": "A QueueBinding sets the count; `replicas` is what the Program returns to without it.",
     "NotYetSupported": "Fields that are accepted and checked, and have no effect in this release.",
     "Doubtful": "Valid, and hardly meant: an unknown `$(NAME)`, a secret in the command line, a shell in between.",
     "RunsAsRoot": "The controller is root and the spec names no user.",
@@ -61,6 +62,10 @@ class Conditions:
         overridden = controlled.overrides.texts()
         if overridden:
             found.append(_true("Overridden", "OperatorOverride", "; ".join(overridden)))
+        if controlled.bound is not None:
+            written = controlled.built.spec.replicas
+            message = f"{controlled.bound.by} sets the count; without it, it would be the written {written}"
+            found.append(_true("Bound", "QueueBinding", message))
         fields = not_yet_supported(controlled.built.spec)
         if fields:
             found.append(_true("NotYetSupported", "FieldsIgnored", f"no effect yet: {', '.join(fields)}"))

@@ -7,7 +7,7 @@ API are answered from memory at once.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -178,6 +178,13 @@ class Publisher:
         self._offer_all("DELETED", last)
 
     # --- events -------------------------------------------------------------------------------------------------------
+
+    def recall(self, events: Iterable[Mapping[str, Any]]) -> None:
+        """What earlier controllers told, oldest first. Strange lines are left out: somebody may have edited them."""
+        known = {"at": float, "type": str, "kind": str, "name": str, "reason": str, "message": str, "count": int}
+        for event in events:
+            if all(isinstance(event.get(field), kind) for field, kind in known.items()):
+                self._events.append(dict(event))
 
     def acts(self, controlled: Controlled, action: Action) -> None:
         """An action is carried out: an event, unless it is the ordinary life of a runOnce worker."""

@@ -254,6 +254,13 @@ class TestEvents:
         (tmp_path / "events.jsonl").write_text('{"number": 1}\n{"numb')
         state.append_event({"number": 3})
         assert state.load_events() == [{"number": 1}, {"number": 3}]
+
+    def test_of_a_long_past_the_last_events_are_loaded(self, state: StateFiles) -> None:
+        for number in range(3000):
+            state.append_event({"number": number, "message": "m" * 500})
+        found = state.load_events()
+        assert 1500 < len(found) < 3000
+        assert [event["number"] for event in found] == list(range(3000 - len(found), 3000))
         state.close()
 
     def test_a_disk_that_refuses_is_told(self, tmp_path: Path) -> None:

@@ -48,6 +48,16 @@ class TestController:
         daemon.declare("web", *daemon.worker("steady"), replicas=6)
         assert pids.items() <= daemon.until_running("web", 6).items()
 
+    def test_what_happened_before_is_still_told(self, daemon: Daemon) -> None:
+        daemon.declare("web", *daemon.worker("steady"))
+        daemon.start()
+        daemon.until_running("web", 1)
+        eventually(lambda: "start 0 (NewReplica)" in daemon.cli("events", "web").out)
+        first = daemon.controller
+        os.kill(first, signal.SIGKILL)
+        eventually(lambda: daemon.controller != first)
+        assert "start 0 (NewReplica)" in daemon.cli("events", "web").out
+
     @pytest.mark.parametrize(("how", "code", "killed_by"), [("7", 7, None), ("KILL", None, "KILL"), ("0", 0, None)])
     def test_how_a_process_ended_meanwhile_is_known_exactly(
         self, daemon: Daemon, how: str, code: int | None, killed_by: str | None

@@ -179,7 +179,8 @@ class Waiter:
             try:
                 if self._reader is None:
                     self._reader = self._asking.open()
-                came = self._reader.wait(WAIT_SECONDS)
+                # What came since the look that found nothing would not wake it: a wait begins with a look of its own.
+                came = self._reader.read().waiting > 0 or self._reader.wait(WAIT_SECONDS)
             except Exception:  # whatever it is, the reads will say so; here it only means not to try again at once
                 self._closed.wait(WAIT_SECONDS)
                 continue

