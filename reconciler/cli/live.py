@@ -28,6 +28,7 @@ START_SECONDS = 30.0
 SAME_PRESS_SECONDS = 1.0  # a second Ctrl-C within this time is the first one, pressed long
 LOG_LINES = 20
 _WAITING_SHOWN = 6
+_BAR_CELLS = 12
 _KEPT_EVENTS = 5_000
 
 
@@ -144,7 +145,8 @@ class Live:
                 where = plain(f"{problem.get('file')}:{problem.get('line')}")
                 self._screen.print(paint(f"no longer a problem: {where}", "dim"))
         self._problems = problems
-        self._screen.live(live_line(self._things, problems))
+        bound = any("Bound" in summary.conditions_of(thing) for thing in self._things)
+        self._screen.live(live_line(self._things, problems, self._client.queuebindings() if bound else ()))
         self._look_after = time.monotonic() + max(IDLE_SECONDS, 10 * (time.monotonic() - began))
 
     # -- ending --------------------------------------------------------------------------------------------------------
@@ -239,20 +241,32 @@ class Screen:
         sys.stdout.flush()
 
 
-def live_line(things: Sequence[Json], problems: Sequence[Json]) -> str:
-    """How things are, the worst first: `7 of 8 ready | api 1/2 CrashLoop | 1 problem`."""
-    rows = [row for thing in things for row in summary.processes_of(thing)]
-    ready = sum(bool(row.get("ready")) for row in rows)
-    parts = [f"{ready} of {counted(len(rows), 'process')} ready in {counted(len(things), 'Program')}"]
+def live_line(things: Sequence[Json], problems: Sequence[Json], bindings: Sequence[Json] = ()) -> str:
+    """How things are: `7 of 8 processes ready in 2 Programs | mails ■■■□□□ 12 waiting | api 1/2 CrashLoop`."""
+    statuses = [thing.get("status") or {} for thing in things]
+    ready, wanted = (sum(int(s.get(key) or 0) for s in statuses) for key in ("readyReplicas", "replicas"))
+    parts = [f"{ready} of {counted(wanted, 'process')} ready in {counted(len(things), 'Program')}"]
+    parts += [queue_text(binding) for binding in bindings]
     for thing in things:
         state = summary.state_of(thing)
-        if state not in ("Available", "Succeeded"):
+        if state not in ("Available", "Succeeded", "Idle"):
             status = thing.get("status", {})
             count = f"{status.get('readyReplicas') or 0}/{status.get('replicas') or 0}"
             parts.append(f"{plain(summary.name_of(thing))} {count} {state}")
     if problems:
         parts.append(counted(len(problems), "problem"))
     return " | ".join([*parts, "Ctrl-C ends"])
+
+
+def queue_text(binding: Json) -> str:
+    """A binding in a few characters: who runs of how many there may be, and what waits."""
+    status, most = binding.get("status") or {}, int(binding.get("spec", {}).get("maxReplicaCount") or 0)
+    running = min(int(status.get("runningReplicas") or 0), most)
+    bar = "■" * running + "□" * (most - running) if most <= _BAR_CELLS else f"{running}/{most}"
+    triggers = status.get("triggers") or ()
+    known = [each["waiting"] for each in triggers if each.get("waiting") is not None]
+    waiting = f"{sum(known):g} waiting" if known else "not read"
+    return plain(f"{summary.name_of(binding)} {bar} {waiting}")
 
 
 def unwell(things: Sequence[Json], problems: Sequence[Json]) -> list[str]:

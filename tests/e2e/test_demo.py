@@ -35,6 +35,18 @@ def waiting(daemon: Daemon) -> int:
         queue.close()
 
 
+def senders(daemon: Daemon) -> int:
+    return int(daemon.status("send-mail").get("runningReplicas") or 0)
+
+
+def test_the_count_of_senders_rises_and_falls_with_the_mails_that_wait(demo: Daemon) -> None:
+    eventually(lambda: senders(demo) >= 3, "a burst is answered by several senders")
+    demo.cli("stop", "arrivals")
+    eventually(lambda: waiting(demo) == 0 and senders(demo) == 0, "and none is left when all is sent")
+    told = demo.cli("get", "qb", "mails").out.split()
+    assert told[-1] == "Idle"
+
+
 def test_every_mail_is_sent_once_however_often_its_senders_are_started(demo: Daemon) -> None:
     demo.until_running("arrivals", 1)
     demo.until_printed("arrivals", 1)
@@ -43,17 +55,19 @@ def test_every_mail_is_sent_once_however_often_its_senders_are_started(demo: Dae
     demo.until_at_rest("arrivals")
     eventually(lambda: waiting(demo) == 0, "the queue is empty")
     eventually(lambda: sent(demo) == ordered(demo), "each mail was sent")
+    eventually(lambda: senders(demo) == 0, "nothing is left to do")
     status = demo.status("send-mail")
-    assert (status["replicas"], status["availableReplicas"]) == (6, 6)
     assert sum(row["restarts"] for row in status["processes"]) == 0
+    assert sum(row["runs"] for row in status["processes"]) >= ordered(demo)
     assert demo.cli("status").code == 0
 
 
 def test_a_change_of_the_count_and_a_shutdown_lose_no_mail(demo: Daemon) -> None:
     eventually(lambda: ordered(demo) > 0 and sent(demo) > 0, "mails are sent")
-    path = demo.manifests / "send-mail.yaml"
-    demo.write("send-mail.yaml", path.read_text().replace("replicas: 6", "replicas: 2"))
-    eventually(lambda: demo.status("send-mail").get("replicas") == 2)
+    path = demo.manifests / "mails.yaml"
+    demo.write("mails.yaml", path.read_text().replace("maxReplicaCount: 6", "maxReplicaCount: 2"))
+    eventually(lambda: demo.client.queuebinding("mails")["spec"]["maxReplicaCount"] == 2)
+    eventually(lambda: senders(demo) <= 2)
     before = ordered(demo)
     eventually(lambda: ordered(demo) > before, "more orders arrive")
     demo.cli("shutdown")

@@ -1,0 +1,207 @@
+"""Queues through the whole product, on real servers: the count follows the work from 0 to 8 and back, and each piece is
+done once, whoever is killed in between."""
+
+import os
+import random
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from support.daemon import Daemon, eventually
+from support.shops import SHOPS, Shop
+
+PIECES = 1000
+MOST = 8
+QUICK = {
+    "pollingInterval": "100ms",
+    "cooldownPeriod": "500ms",
+    "behavior": {
+        "scaleDown": {"stabilizationWindow": "500ms", "policies": [{"type": "Percent", "value": 100, "period": 1}]}
+    },
+}
+PACKAGES = {
+    "redis": ["redis-server"],
+    "beanstalkd": ["beanstalkd"],
+    "postgresql": ["postgresql"],
+    "mysql": ["mariadb-server-core"],
+    "rabbitmq": ["rabbitmq-server"],
+}
+EACH = [pytest.param(kind, marks=[pytest.mark.debian(name) for name in PACKAGES.get(kind, ())]) for kind in SHOPS]
+
+
+@pytest.fixture
+def shop(request: pytest.FixtureRequest) -> Iterator[Shop]:
+    shop = SHOPS[request.param]()
+    try:
+        shop.open()
+        yield shop
+    finally:
+        shop.close()
+
+
+def bind(daemon: Daemon, shop: Shop, **spec: Any) -> None:
+    binding = {
+        "apiVersion": "reconciler/v1",
+        "kind": "QueueBinding",
+        "metadata": {"name": "jobs"},
+        "spec": {
+            "scaleTargetRef": {"name": "taker"},
+            "maxReplicaCount": MOST,
+            "triggers": [shop.trigger()],
+            **QUICK,
+            **spec,
+        },
+    }
+    daemon.write("binding.yaml", yaml.safe_dump(binding))
+
+
+def running(daemon: Daemon) -> int:
+    return int(daemon.status("taker").get("runningReplicas") or 0)
+
+
+def peak(daemon: Daemon) -> int:
+    """The most that ran at once, as the binding's history says."""
+    return max((int(sample["running"]) for sample in daemon.client.queue_history("jobs")), default=0)
+
+
+def kill_the_controller(daemon: Daemon) -> None:
+    os.kill(daemon.controller, signal.SIGKILL)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("shop", EACH, indirect=True)
+def test_a_thousand_pieces_are_done_once_under_kills_of_server_and_controller(daemon: Daemon, shop: Shop) -> None:
+    daemon.declare("taker", *shop.command("daemon", 0.02), terminationGracePeriod="60s", minReady=0)
+    bind(daemon, shop)
+    daemon.start()
+    eventually(lambda: running(daemon) == 0, "with nothing to do nobody runs")
+    shop.put(range(PIECES))
+    eventually(lambda: shop.done() > 50, "the first pieces are done")
+    eventually(lambda: running(daemon) == MOST, "as many run as may", within=60)
+    kill_the_controller(daemon)
+    eventually(lambda: shop.done() > PIECES // 3, "a third is done", within=120)
+    if shop.server is not None:
+        shop.server.kill()
+        before = daemon.client.status()["daemon"]["pid"]
+        eventually(lambda: condition(daemon, "Ready")[0] == "False", "it is told that the queue cannot be read")
+        assert running(daemon) == MOST, "and the count is kept"
+        assert daemon.client.status()["daemon"]["pid"] == before
+        shop.server.start()
+    eventually(lambda: shop.done() > PIECES // 2, "half of it is done", within=120)
+    kill_the_controller(daemon)
+    eventually(lambda: shop.done() == PIECES, "all is done", within=120)
+    eventually(lambda: running(daemon) == 0, "and nobody is left", within=60)
+    assert sorted(int(path.name) for path in (shop.folder / "done").iterdir()) == list(range(PIECES))
+    assert condition(daemon, "Ready")[0] == "True"
+    outcomes = [row.get("lastExit", {}).get("code") for row in daemon.status("taker")["processes"]]
+    assert set(outcomes) <= {0, None}, "each ended when it was asked to, after its piece"
+    shop.put(range(PIECES, PIECES + 20))
+    eventually(lambda: shop.done() == PIECES + 20, "from nothing it begins again", within=60)
+
+
+def condition(daemon: Daemon, kind: str) -> tuple[str, str]:
+    found = {c["type"]: (c["status"], c["reason"]) for c in daemon.client.queuebinding("jobs")["status"]["conditions"]}
+    return found.get(kind, ("absent", ""))
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("shop", [p for p in EACH if p.values[0] in ("sqlite", "redis", "beanstalkd")], indirect=True)
+def test_a_process_for_each_piece_and_none_for_nothing(daemon: Daemon, shop: Shop) -> None:
+    daemon.declare("taker", *shop.command("once"), runOnce=True, minRestartInterval=0)
+    bind(daemon, shop)
+    daemon.start()
+    eventually(lambda: condition(daemon, "Ready")[0] == "True", "the queue was read")
+    shop.put(range(60))
+    eventually(lambda: shop.done() == 60, "each piece is done", within=60)
+    eventually(lambda: running(daemon) == 0)
+    starts = len(shop.lines("starts"))
+    assert 60 <= starts <= 75, f"{starts} processes for 60 pieces: nearly none has come for nothing"
+    assert not shop.lines("again")
+    assert {row["restarts"] for row in daemon.status("taker")["processes"]} == {0}
+
+
+@pytest.mark.debian("redis-server")
+@pytest.mark.parametrize("shop", ["redis"], indirect=True)
+def test_a_scale_down_never_cuts_a_piece(daemon: Daemon, shop: Shop) -> None:
+    daemon.declare("taker", *shop.command("daemon", 1.5), terminationGracePeriod="30s", minReady=0)
+    bind(daemon, shop)
+    daemon.start()
+    eventually(lambda: condition(daemon, "Ready")[0] == "True")
+    shop.put(range(12))
+    eventually(lambda: running(daemon) >= 4, "several are at work")
+    daemon.write("other.yaml", daemon.manifest("other", "sleep", "1000"))
+    eventually(lambda: shop.done() == 12, "all is done", within=60)
+    eventually(lambda: running(daemon) == 0)
+    assert not shop.lines("again")
+    assert {row.get("lastExit", {}).get("code") for row in daemon.status("taker")["processes"]} <= {0, None}
+
+
+@pytest.mark.debian("redis-server")
+@pytest.mark.parametrize("shop", ["redis"], indirect=True)
+def test_pausing_freezes_and_poking_wakes(daemon: Daemon, shop: Shop) -> None:
+    daemon.declare("taker", *shop.command("daemon"), minReady=0)
+    bind(daemon, shop, pollingInterval="1h")
+    daemon.start()
+    eventually(lambda: condition(daemon, "Ready")[0] == "True")
+    eventually(lambda: running(daemon) == 0)
+    assert daemon.cli("queue", "pause", "jobs").code == 0
+    shop.put(range(5))
+    daemon.cli("queue", "poke", "jobs")
+    told = daemon.cli("queue", "test", "jobs").out
+    assert "paused at 0" in told or "Paused" in told
+    assert running(daemon) == 0
+    daemon.cli("queue", "resume", "jobs")
+    daemon.cli("queue", "poke", "jobs")
+    eventually(lambda: shop.done() == 5)
+
+
+@pytest.mark.debian("redis-server")
+@pytest.mark.parametrize("shop", ["redis"], indirect=True)
+def test_a_server_that_hangs_is_told_within_seconds_and_delays_no_restart(daemon: Daemon, shop: Shop) -> None:
+    daemon.declare("taker", *shop.command("daemon"), minReady=0)
+    daemon.declare("other", *daemon.worker("steady"), replicas=3)
+    bind(daemon, shop)
+    daemon.start()
+    eventually(lambda: condition(daemon, "Ready")[0] == "True")
+    pids = daemon.until_running("other", 3)
+    assert shop.server is not None
+    shop.server.pause()
+    try:
+        eventually(lambda: condition(daemon, "Ready") == ("False", "TimedOut"), within=8)
+        os.kill(random.choice(list(pids.values())), signal.SIGKILL)
+        eventually(lambda: len(daemon.ledger("start")) >= 4, "the other Program's process is replaced", within=5)
+    finally:
+        shop.server.resume()
+    eventually(lambda: condition(daemon, "Ready")[0] == "True")
+
+
+@pytest.mark.parametrize(
+    ("trigger", "reason", "words"),
+    [
+        ({"type": "sqlite", "metadata": {"path": "nowhere.sqlite", "table": "jobs"}}, "NotFound", "nowhere.sqlite"),
+        (
+            {"type": "redis", "metadata": {"url": "redis://127.0.0.1:1/0", "key": "jobs"}},
+            "ConnectionRefused",
+            "127.0.0.1:1",
+        ),
+        ({"type": "exec", "metadata": {"command": ["echo", "many"]}}, "NotANumber", "many"),
+        ({"type": "acme.io/none", "metadata": {}}, "DriverMissing", "acme.io/none"),
+        ({"type": "redis", "metadata": {"urlFromEnv": "NOT_SET", "key": "jobs"}}, "BadMetadata", "NOT_SET"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_cannot_be_read_is_a_condition_that_says_what_to_do(
+    daemon: Daemon, trigger: dict[str, Any], reason: str, words: str
+) -> None:
+    daemon.declare("taker", *daemon.worker("steady"), replicas=2)
+    binding = {"scaleTargetRef": {"name": "taker"}, "maxReplicaCount": 8, "triggers": [trigger]}
+    document = {"apiVersion": "reconciler/v1", "kind": "QueueBinding", "metadata": {"name": "jobs"}, "spec": binding}
+    daemon.write("binding.yaml", yaml.safe_dump(document))
+    daemon.start()
+    eventually(lambda: condition(daemon, "Ready") == ("False", reason), within=10)
+    eventually(lambda: running(daemon) == 2, "the written count, since nobody knows better")
+    told = daemon.cli("status")
+    assert (told.code, words in told.out) == (1, True)
