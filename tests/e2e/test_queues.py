@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from reconciler.client import ClientError
 from support.daemon import Daemon, eventually
 from support.shops import SHOPS, Shop
 
@@ -58,6 +59,15 @@ def bind(daemon: Daemon, shop: Shop, **spec: Any) -> None:
     daemon.write("binding.yaml", yaml.safe_dump(binding))
 
 
+def condition(daemon: Daemon, kind: str) -> tuple[str, str]:
+    try:
+        status = daemon.client.queuebinding("jobs")["status"]
+    except ClientError:
+        return "absent", "not accepted yet"
+    found = {c["type"]: (c["status"], c["reason"]) for c in status["conditions"]}
+    return found.get(kind, ("absent", ""))
+
+
 def running(daemon: Daemon) -> int:
     return int(daemon.status("taker").get("runningReplicas") or 0)
 
@@ -100,11 +110,6 @@ def test_a_thousand_pieces_are_done_once_under_kills_of_server_and_controller(da
     assert set(outcomes) <= {0, None}, "each ended when it was asked to, after its piece"
     shop.put(range(PIECES, PIECES + 20))
     eventually(lambda: shop.done() == PIECES + 20, "from nothing it begins again", within=60)
-
-
-def condition(daemon: Daemon, kind: str) -> tuple[str, str]:
-    found = {c["type"]: (c["status"], c["reason"]) for c in daemon.client.queuebinding("jobs")["status"]["conditions"]}
-    return found.get(kind, ("absent", ""))
 
 
 @pytest.mark.timeout(120)
