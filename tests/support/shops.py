@@ -14,6 +14,11 @@ from support.queue_taker import Redis as RedisWords
 TAKER = str(Path(__file__).parent / "queue_taker.py")
 
 TABLE = "CREATE TABLE jobs (id INTEGER PRIMARY KEY, claimed_by VARCHAR(20))"
+NOTIFY = """
+CREATE FUNCTION tell_jobs() RETURNS trigger LANGUAGE plpgsql
+AS $$ BEGIN PERFORM pg_notify('jobs', ''); RETURN NULL; END $$;
+CREATE TRIGGER jobs_are_there AFTER INSERT ON jobs FOR EACH STATEMENT EXECUTE FUNCTION tell_jobs();
+"""
 BY_CLAIM = (
     "SELECT coalesce(sum(CASE WHEN claimed_by IS NULL THEN 1 ELSE 0 END), 0) AS waiting, "
     "coalesce(sum(CASE WHEN claimed_by IS NULL THEN 0 ELSE 1 END), 0) AS reserved FROM jobs"
@@ -147,6 +152,7 @@ class Postgresql(Shop):
         self.server = servers.Postgresql()
         self.server.start()
         self._do(TABLE)
+        self._do(NOTIFY)
 
     def _do(self, text: str, rows: Iterable[tuple[Any, ...]] | None = None) -> None:
         import psycopg
@@ -162,7 +168,7 @@ class Postgresql(Shop):
 
     def trigger(self) -> dict[str, Any]:
         assert isinstance(self.server, servers.Postgresql)
-        metadata = {"url": self.server.url, "password": self.server.password, "query": BY_CLAIM}
+        metadata = {"url": self.server.url, "password": self.server.password, "query": BY_CLAIM, "listen": "jobs"}
         return {"type": "postgresql", "metadata": metadata}
 
     def url(self) -> str:

@@ -1,0 +1,75 @@
+"""From a piece put into an empty queue to the start of the process that it asks for, on real servers.
+
+    make bench           all of them
+    python tests/bench/bench_reaction.py redis 50
+
+The process notes the time first thing (a shell, so that its own start is small). p50 and p95 in milliseconds; a
+machine that does other things shows in p95.
+"""
+
+import contextlib
+import io
+import shlex
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from support.daemon import daemon_in, eventually
+from support.shops import SHOPS, Shop
+
+TRIALS = 30
+
+
+def reactions(shop: Shop, trials: int) -> list[float]:
+    """Seconds, one for each trial."""
+    with tempfile.TemporaryDirectory() as folder, daemon_in(Path(folder)) as daemon:
+        starts = Path(folder) / "starts"
+        starts.touch()
+        take = shlex.join(shop.command("once", 0))
+        command = ["/bin/sh", "-c", f"date +%s.%N >> {shlex.quote(str(starts))}; exec {take}"]
+        daemon.declare("taker", *command, runOnce=True, minRestartInterval=0)
+        spec = {"scaleTargetRef": {"name": "taker"}, "maxReplicaCount": 1, "triggers": [shop.trigger()]}
+        binding = {"apiVersion": "reconciler/v1", "kind": "QueueBinding", "metadata": {"name": "jobs"}, "spec": spec}
+        daemon.write("binding.yaml", yaml.safe_dump(binding))
+        daemon.start()
+        eventually(lambda: "Idle" in daemon.cli("get", "qb").out)
+        found = []
+        for trial in range(trials):
+            eventually(lambda: not daemon.status("taker")["runningReplicas"])
+            time.sleep(0.5)
+            put_at = time.clock_gettime(time.CLOCK_REALTIME)
+            shop.put([trial])
+            found.append(eventually(lambda put_at=put_at: _first_after(starts, put_at)) - put_at)  # type: ignore[misc]
+            eventually(lambda trial=trial: shop.done() == trial + 1)  # type: ignore[misc]
+        return found
+
+
+def _first_after(starts: Path, moment: float) -> float:
+    """When the first process after this moment started; 0.0: none has."""
+    return min((at for line in starts.read_text().split() if (at := float(line)) >= moment), default=0.0)
+
+
+def main() -> None:
+    """One line per server."""
+    kinds = [name for name in sys.argv[1:] if not name.isdigit()] or list(SHOPS)
+    trials = next((int(word) for word in sys.argv[1:] if word.isdigit()), TRIALS)
+    print(f"{'queue':<12}{'p50 ms':>8}{'p95 ms':>8}{'max ms':>8}   ({trials} trials)")
+    for kind in kinds:
+        shop = SHOPS[kind]()
+        try:
+            shop.open()
+            with contextlib.redirect_stdout(io.StringIO()):  # what the daemon would tell a test that failed
+                found = sorted(each * 1000 for each in reactions(shop, trials))
+        finally:
+            shop.close()
+        p95 = found[min(len(found) - 1, int(len(found) * 0.95))]
+        print(f"{kind:<12}{statistics.median(found):>8.1f}{p95:>8.1f}{found[-1]:>8.1f}", flush=True)
+
+
+main()
