@@ -22,7 +22,7 @@ from reconciler.model.binding import QueueBindingSpec
 from reconciler.model.identity import Key
 from reconciler.model.manifest import binding_from_canonical
 from reconciler.model.objects import Accepted, StateWriteFailed
-from reconciler.model.overrides import Wish, pause_document
+from reconciler.model.overrides import ScaleWish, Wish, pause_document
 from reconciler.model.queues import QueueReadFailed
 from reconciler.model.scaling import Counts, Decision, Look, ScalingMemory
 from reconciler.model.state import NEVER, ConditionStatus
@@ -175,8 +175,17 @@ class Bindings:
         assert controlled.bound is not None
         kept = spec.on_delete == "keep" and controlled.bound.replicas != controlled.built.spec.replicas
         if kept and controlled.overrides.scale is None:
-            self._programs.keep_count(controlled, f"kept by {item.key}, which is deleted")
+            self._keep_count(controlled, f"kept by {item.key}, which is deleted")
         self._programs.bind(controlled, None, None, -NEVER)
+
+    def _keep_count(self, controlled: Controlled, reason: str) -> None:
+        """The count in force becomes an operator's: visible, and ended by `reset` or the next edit of `replicas`."""
+        wish = Wish("reconciler", self._clock.wall(), None, reason)
+        scale = ScaleWish(controlled.desired.replicas, controlled.built.spec.replicas, wish)
+        try:
+            self._programs.wish(controlled, controlled.overrides._replace(scale=scale))
+        except (OSError, StateWriteFailed) as error:
+            log.warning("program/%s: its count cannot be kept: %s", controlled.name, error)
 
     def close(self) -> None:
         """Ask no queue any more; what they asked for stays in force."""

@@ -22,7 +22,7 @@ from reconciler.engine.publish import Publisher
 from reconciler.engine.revisions import Revisions, RevisionStore
 from reconciler.model.identity import Key, ProcessId
 from reconciler.model.objects import Accepted, StateWriteFailed
-from reconciler.model.overrides import Overrides, ScaleWish, Wish
+from reconciler.model.overrides import Overrides
 from reconciler.model.revision import changed_fields, uses_count
 from reconciler.model.state import Desired, Observed
 from reconciler.ports import Clock
@@ -252,15 +252,6 @@ class Programs:
             ledger.observed.work = work
             self._loop.mark(controlled)
         return effect_of(before, controlled.desired, ledger.observed, Edit())
-
-    def keep_count(self, controlled: Controlled, reason: str) -> None:
-        """The count in force becomes an operator's: visible, and ended by `reset` or the next edit of `replicas`."""
-        wish = Wish("reconciler", self._clock.wall(), None, reason)
-        scale = ScaleWish(controlled.desired.replicas, controlled.built.spec.replicas, wish)
-        try:
-            self.wish(controlled, controlled.overrides._replace(scale=scale))
-        except (OSError, StateWriteFailed) as error:
-            log.warning("program/%s: its count cannot be kept: %s", controlled.name, error)
 
     def expire(self) -> None:
         """End the wishes whose time is over."""

@@ -214,7 +214,7 @@ class World:
         before = self.store.accepted.get(key)
         generation, uid = (before.generation + 1, before.uid) if before else (1, self._next_uid(name))
         canonical = {"scaleTargetRef": {"name": program}, "maxReplicaCount": 8, **spec}
-        canonical.setdefault("triggers", [{"type": "redis", "metadata": {"listName": name}}])
+        canonical.setdefault("triggers", [{"type": "redis", "metadata": {"key": name}}])
         after = Accepted("QueueBinding", name, uid, generation, canonical, {}, {}, "dir:/etc/m", f"/etc/m/{name}.yaml")
 
         def accept() -> None:
