@@ -72,6 +72,7 @@ class Bindings:
         self._programs, self._publisher = programs, publisher
         self.by_name: dict[str, Binding] = {}
         self._leaving: list[Accepted] = []
+        self._strange: set[str] = set()  # Programs whose binding this release does not understand
 
     # --- what intake accepts ------------------------------------------------------------------------------------------
 
@@ -83,7 +84,12 @@ class Bindings:
         `leaving`: deleted, and the earlier controller may not have come to let go of their Programs.
         """
         for item in accepted:
-            self._control(item, pauses.get(item.key))
+            try:
+                self._control(item, pauses.get(item.key))
+            except ValueError as error:
+                # Its Program keeps its count: the record of it stays until somebody hands the binding in again.
+                log.error("%s: another release accepted it, this one does not understand it: %s", item.key, error)
+                self._strange.add(item.canonical.get("scaleTargetRef", {}).get("name", ""))
         for binding in self.by_name.values():
             self._claim(binding)
         self._leaving = list(leaving)
@@ -99,7 +105,10 @@ class Bindings:
             self._forget(item)
         self._leaving = []
         for controlled in self._programs.by_name.values():
-            if controlled.bound is None and controlled.ledger.memory.scaled is not None:
+            scaled = controlled.ledger.memory.scaled
+            if controlled.name in self._strange and scaled is not None and controlled.bound is None:
+                self._programs.bind(controlled, Bound(scaled.replicas, scaled.replicas), None, scaled.active_at)
+            elif controlled.bound is None and controlled.ledger.memory.scaled is not None:
                 self._programs.bind(controlled, None, None, -NEVER)
         self.look_around()
 

@@ -5,6 +5,7 @@ reason why a start fails, and is looked at again at the next start.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 from reconciler.core import launching
@@ -12,11 +13,13 @@ from reconciler.core.launching import Facts
 from reconciler.engine.controlled import Built, Controlled
 from reconciler.model.advice import doubtful
 from reconciler.model.launch import Launch
-from reconciler.model.manifest import merged, program_from_canonical
+from reconciler.model.manifest import merged, understood
 from reconciler.model.objects import Accepted
 from reconciler.model.program import ProgramSpec
 from reconciler.model.revision import revision as revision_of
 from reconciler.ports import SpawnFailed, Stream
+
+NOT_UNDERSTOOD = "another release accepted {} in a way that this one does not understand; hand in the manifest again"
 
 
 class Surroundings(Protocol):
@@ -50,8 +53,13 @@ class Builder:
     def build(self, accepted: Accepted, count: int | None = None) -> Built:
         """Read the surroundings and make what can be started. `count`: the one in force, where not the written one."""
         canonical = self.effective(accepted.canonical)
-        spec = program_from_canonical(canonical)
+        spec, strange = understood(canonical)
         facts = self._surroundings.read(accepted.name, spec)
+        if strange:
+            # Without one of them it might run as somebody else: what runs is looked after, nothing is started.
+            facts = replace(
+                facts, problems=(*facts.problems, NOT_UNDERSTOOD.format(", ".join(strange))), startable=False
+            )
         revision = revision_of(canonical, facts.digests, count)
         template = None
         if facts.startable:

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from reconciler.model.binding import QueueBindingSpec
-from reconciler.model.fields import Account, EndlessDuration, Filled, Kept, Path, Spec, Whole
+from reconciler.model.fields import FAULTS, Account, EndlessDuration, Filled, Kept, Path, Spec, Whole
 from reconciler.model.node import Node
 from reconciler.model.program import ProgramFields, ProgramSpec
 from reconciler.model.state import NEVER
@@ -77,6 +77,38 @@ def program_from_canonical(canonical: Mapping[str, Any]) -> ProgramSpec:
 def binding_from_canonical(canonical: Mapping[str, Any]) -> QueueBindingSpec:
     """The same for a QueueBinding."""
     return QueueBindingSpec.model_validate(canonical)
+
+
+STAND_IN = ProgramSpec(command=("false",), working_dir="/")
+"""Of a Program whose spec nothing can be made of. It is never started."""
+
+
+def understood(canonical: Mapping[str, Any]) -> tuple[ProgramSpec, tuple[str, ...]]:
+    """The spec as far as this release understands it, and the fields that it does not.
+
+    What was accepted once was understood by the release that accepted it. Another one, older or stricter, has to look
+    after what runs all the same; whoever leaves a field out must not start anything.
+    """
+    left = dict(canonical)
+    strange: list[str] = []
+    while left:
+        try:
+            return program_from_canonical(left), tuple(strange)
+        except ValidationError as error:
+            fields = _fields_of(error) & left.keys() or left.keys()
+        strange += sorted(fields)
+        left = {name: value for name, value in left.items() if name not in fields}
+    return STAND_IN, tuple(strange)
+
+
+def _fields_of(error: ValidationError) -> set[str]:
+    """The fields at the top that an error is about."""
+    found: set[str] = set()
+    for detail in error.errors(include_url=False, include_input=False):
+        if detail["loc"]:
+            found.add(str(detail["loc"][0]))
+        found |= {field.partition(".")[0] for field, _ in detail.get("ctx", {}).get(FAULTS, ())}
+    return found
 
 
 _MERGED = ("env", "limits", "logs", "resources", "restartBackoff", "strategy")

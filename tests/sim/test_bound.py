@@ -1,5 +1,6 @@
 """Bound Programs in the simulated world: the count follows the queue, and nothing that a queue does harms what runs."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -283,3 +284,14 @@ def test_the_controller_may_die_at_every_effect(run_once: bool, before: bool) ->
         if not world.deaths:
             return
     raise AssertionError("it still dies at the last effect: count further")
+
+
+def test_a_binding_of_another_release_leaves_the_count_as_it_was() -> None:
+    world = bound(World(), 0)
+    follow(world, 4)
+    key = Key("QueueBinding", "mails")
+    strange = replace(world.store.accepted[key], canonical={"scaleTargetRef": {"name": "mail"}, "triggerz": []})
+    world.store.accepted[key] = strange
+    world.kill_controller()
+    world.run()
+    assert len(running(world)) == 4

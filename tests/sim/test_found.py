@@ -232,3 +232,20 @@ def test_where_the_keeper_may_have_missed_an_end_nobody_can_say_what_became_of_a
     world.apply("web", replicas=1, runOnce=True, restartPolicy="Never")
     assert running(world) == 0
     assert world.controller.programs.by_name["web"].ledger.memory.histories[0].done_outcome is Outcome.UNKNOWN
+
+
+def test_a_spec_of_another_release_is_looked_after_and_not_started() -> None:
+    world = World()
+    world.apply("web", replicas=2)
+    world.apply("web", replicas=2, frobnicate=True)  # as if a newer release had accepted it
+    world.kill_controller()
+    assert running(world) == 2
+    world.end(world.table.alive()[0].id)
+    assert running(world) == 1, "without the field it might run as somebody else"
+    found = world.controller.engine.object("web")
+    assert found is not None
+    said = {c["type"]: c["message"] for c in found["status"]["conditions"]}
+    assert "frobnicate" in said["CannotStart"]
+    world.apply("web", replicas=2)
+    world.settle()
+    assert running(world) == 2

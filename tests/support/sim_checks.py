@@ -19,7 +19,7 @@ from reconciler.core.records import Departed, Exited, Forgotten, Killed, Record,
 from reconciler.engine.controlled import Controlled
 from reconciler.model.identity import Key, ProcessId
 from reconciler.model.launch import Launch
-from reconciler.model.manifest import program_from_canonical
+from reconciler.model.manifest import understood
 from reconciler.model.objects import Accepted
 from reconciler.model.program import DEFAULT_GRACE_SECONDS, ProgramSpec
 from reconciler.model.revision import ROLLING
@@ -59,7 +59,7 @@ class Checks:
 
     def _spec(self, name: str) -> ProgramSpec | None:
         accepted = self.world.store.accepted.get(Key("Program", name))
-        return None if accepted is None else program_from_canonical(accepted.canonical)
+        return None if accepted is None else understood(accepted.canonical)[0]
 
     def _known(self, process: ProcessId) -> Process:
         """The process as the journal knows it."""
