@@ -33,6 +33,7 @@ PACKAGES = {
 EACH = [pytest.param(kind, marks=[pytest.mark.debian(name) for name in PACKAGES.get(kind, ())]) for kind in SHOPS]
 
 
+# Asked for before `daemon`, so that the server outlives those who work with it.
 @pytest.fixture
 def shop(request: pytest.FixtureRequest) -> Iterator[Shop]:
     shop = SHOPS[request.param]()
@@ -83,7 +84,7 @@ def kill_the_controller(daemon: Daemon) -> None:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("shop", EACH, indirect=True)
-def test_a_thousand_pieces_are_done_once_under_kills_of_server_and_controller(daemon: Daemon, shop: Shop) -> None:
+def test_a_thousand_pieces_are_done_once_under_kills_of_server_and_controller(shop: Shop, daemon: Daemon) -> None:
     daemon.declare("taker", *shop.command("daemon", 0.02), terminationGracePeriod="60s", minReady=0)
     bind(daemon, shop)
     daemon.start()
@@ -114,7 +115,7 @@ def test_a_thousand_pieces_are_done_once_under_kills_of_server_and_controller(da
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("shop", [p for p in EACH if p.values[0] in ("sqlite", "redis", "beanstalkd")], indirect=True)
-def test_a_process_for_each_piece_and_none_for_nothing(daemon: Daemon, shop: Shop) -> None:
+def test_a_process_for_each_piece_and_none_for_nothing(shop: Shop, daemon: Daemon) -> None:
     daemon.declare("taker", *shop.command("once"), runOnce=True, minRestartInterval=0)
     bind(daemon, shop)
     daemon.start()
@@ -130,7 +131,7 @@ def test_a_process_for_each_piece_and_none_for_nothing(daemon: Daemon, shop: Sho
 
 @pytest.mark.debian("redis-server")
 @pytest.mark.parametrize("shop", ["redis"], indirect=True)
-def test_a_scale_down_never_cuts_a_piece(daemon: Daemon, shop: Shop) -> None:
+def test_a_scale_down_never_cuts_a_piece(shop: Shop, daemon: Daemon) -> None:
     daemon.declare("taker", *shop.command("daemon", 1.5), terminationGracePeriod="30s", minReady=0)
     bind(daemon, shop)
     daemon.start()
@@ -146,7 +147,7 @@ def test_a_scale_down_never_cuts_a_piece(daemon: Daemon, shop: Shop) -> None:
 
 @pytest.mark.debian("redis-server")
 @pytest.mark.parametrize("shop", ["redis"], indirect=True)
-def test_pausing_freezes_and_poking_wakes(daemon: Daemon, shop: Shop) -> None:
+def test_pausing_freezes_and_poking_wakes(shop: Shop, daemon: Daemon) -> None:
     daemon.declare("taker", *shop.command("daemon"), minReady=0)
     bind(daemon, shop, pollingInterval="1h")
     daemon.start()
@@ -165,7 +166,7 @@ def test_pausing_freezes_and_poking_wakes(daemon: Daemon, shop: Shop) -> None:
 
 @pytest.mark.debian("redis-server")
 @pytest.mark.parametrize("shop", ["redis"], indirect=True)
-def test_a_server_that_hangs_is_told_within_seconds_and_delays_no_restart(daemon: Daemon, shop: Shop) -> None:
+def test_a_server_that_hangs_is_told_within_seconds_and_delays_no_restart(shop: Shop, daemon: Daemon) -> None:
     daemon.declare("taker", *shop.command("daemon"), minReady=0)
     daemon.declare("other", *daemon.worker("steady"), replicas=3)
     bind(daemon, shop)
