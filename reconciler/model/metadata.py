@@ -283,13 +283,14 @@ class Cron(Metadata):
 
 
 class Laravel(Metadata):
-    """A queue of a Laravel application. What is not written is read from the application's own `.env`."""
+    """A queue of a Laravel application. What is not written here is read from the application's own files."""
 
-    connection: Literal["redis", "database", "beanstalkd"] | None = None
+    connection: Filled | None = None  # of config/queue.php; None: its default, QUEUE_CONNECTION
+    queues: Texts | None = None  # None: the connection's own
     url: Filled | None = None
     username: Filled | None = None
     password: str | None = None
-    prefix: str | None = None
-    table: Filled | None = None
-    queues: Texts = ("default",)
+    prefix: str | None = None  # redis
+    table: Filled | None = None  # database: with its prefix
     retry_after: Seconds | None = None
+    env_file: Filled | None = None

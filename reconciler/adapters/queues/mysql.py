@@ -37,7 +37,7 @@ class MysqlReader:
 
     can_wait = False
 
-    def __init__(self, settings: Mysql, question: sql.Question) -> None:
+    def __init__(self, settings: Mysql, question: sql.Asking) -> None:
         """Raises QueueReadFailed(BadMetadata)."""
         self._url = Url(settings.url, ("mysql", "mariadb"), 3306)
         self._what = f"mysql at {self._url.query.get('unix_socket') or self._url.place}"
@@ -126,3 +126,5 @@ class _Driver:
 
 
 DRIVER = _Driver()
+READER = MysqlReader
+"""For who asks a question of its own: laravel."""

@@ -24,7 +24,7 @@ _LIMITS = "SELECT set_config('statement_timeout', %s, true), set_config('lock_ti
 class PostgresqlReader:
     """Implements ports.QueueReader."""
 
-    def __init__(self, settings: Postgresql, question: sql.Question) -> None:
+    def __init__(self, settings: Postgresql, question: sql.Asking) -> None:
         """Raises QueueReadFailed(BadMetadata)."""
         self._channel = settings.listen
         self._question = question
@@ -158,3 +158,5 @@ class _Driver:
 
 
 DRIVER = _Driver()
+READER = PostgresqlReader
+"""For who asks a question of its own: laravel."""

@@ -6,6 +6,7 @@ what to do about it, and harms no other.
 
 import importlib
 from importlib.metadata import entry_points
+from typing import Any
 
 from reconciler.adapters.queues.opening import ReadFile, SafeDriver, read_secret
 from reconciler.model.queues import QueueReadFailed
@@ -23,20 +24,19 @@ def driver_for(kind: str, read_file: ReadFile = read_secret) -> QueueDriver:
 
     `read_file` reads what keys that end in FromFile name, and raises OSError.
     """
-    return SafeDriver(_built_in(kind) if kind in BUILT_IN else _plug_in(kind), read_file)
+    return SafeDriver(module_of(kind).DRIVER if kind in BUILT_IN else _plug_in(kind), read_file)
 
 
-def _built_in(kind: str) -> QueueDriver:
+def module_of(kind: str) -> Any:
+    """The module of one of our own. Raises QueueReadFailed(DriverMissing) when its library is not installed."""
     try:
-        module = importlib.import_module(f"reconciler.adapters.queues.{kind}")
+        return importlib.import_module(f"reconciler.adapters.queues.{kind}")
     except ModuleNotFoundError as missing:
         extra = _EXTRAS.get((missing.name or "").partition(".")[0])
         if extra is None:
             raise
         message = f"{kind} needs the library {missing.name}: pip install 'reconciler[{extra}]'"
         raise QueueReadFailed("DriverMissing", message) from None
-    driver: QueueDriver = module.DRIVER
-    return driver
 
 
 def _plug_in(kind: str) -> QueueDriver:

@@ -6,7 +6,7 @@ A query gives one row: a single number, or columns named as the fields of QueueR
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from reconciler.adapters.queues.readings import number, reading_by_name
 from reconciler.model.metadata import Counting
@@ -18,6 +18,21 @@ STATEMENT_MILLISECONDS = 1500
 POLLING_SECONDS = 1.0
 
 _NAME_PART = re.compile(r'"(?:[^"]|"")+"|`(?:[^`]|``)+`|[^."`]+')
+
+
+class Asking(Protocol):
+    """What readers of databases need: a query for the moment, and what its answer means."""
+
+    what: str
+
+    @property
+    def text(self) -> str:
+        """The query."""
+        ...
+
+    def answered(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> QueueReading:
+        """The reading. `rows` are the first two at most. Raises QueueReadFailed."""
+        ...
 
 
 class Question:

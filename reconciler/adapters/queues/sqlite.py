@@ -26,7 +26,7 @@ class SqliteReader:
 
     can_wait = True
 
-    def __init__(self, path: str, question: sql.Question) -> None:
+    def __init__(self, path: str, question: sql.Asking) -> None:
         self._path = path
         self._question = question
         self._database: sqlite3.Connection | None = None

@@ -1,0 +1,10 @@
+<?php
+
+namespace App\Console;
+
+use Illuminate\Foundation\Console\Kernel as Console;
+
+class Kernel extends Console
+{
+    protected $commands = [Dispatch::class, Hold::class, Sees::class];
+}

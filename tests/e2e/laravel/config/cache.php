@@ -1,0 +1,10 @@
+<?php
+
+return [
+    'default' => env('CACHE_DRIVER', 'file'),
+    'stores' => [
+        'file' => ['driver' => 'file', 'path' => env('CACHE_PATH', storage_path('framework/cache/data'))],
+        'array' => ['driver' => 'array'],
+    ],
+    'prefix' => env('CACHE_PREFIX', 'laravel_cache'),
+];
