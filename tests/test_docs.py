@@ -7,7 +7,6 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-import yaml
 
 from reconciler.cli.main import VERBS
 from reconciler.engine.conditions import EXPLAINED
@@ -15,6 +14,7 @@ from reconciler.model.manifest import KINDS
 from reconciler.model.scaling import ScaleReason
 from reconciler.model.state import Cause, Outcome
 from reconciler.server.routes import ROUTES
+from support.reading import complaints
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "docs" / "reference"
@@ -90,10 +90,7 @@ def test_every_page_is_in_the_navigation() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=relative)
-def test_manifests_in_the_documentation_are_yaml_of_ours(page: Path) -> None:
+def test_manifests_in_the_documentation_are_read_without_a_word(page: Path) -> None:
     for block in re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
-        for document in yaml.safe_load_all(block):
-            if isinstance(document, dict) and "kind" in document:
-                assert document["apiVersion"] == "reconciler/v1"
-                model = KINDS[document["kind"]]
-                assert set(document["spec"]) <= {field.alias or name for name, field in model.model_fields.items()}
+        if "\nkind: " in block:
+            assert complaints(block) == [], block
