@@ -18,6 +18,9 @@ from reconciler.model.scaling import Counts, Meter, TriggerMemory
 
 AIR = 1.2  # arrivals are no clockwork: without some air the queue of a busy Program never gets short
 MOST_RAISED = 2.0  # by age, at a time
+COUNTED_FURTHER = 2  # times what maxReplicaCount can use
+COUNTED_ANYWAY = 1_000
+COUNTED_UNKNOWN = 1_000_000
 MOST = 1e9  # beyond any maxReplicaCount; keeps an absurd reading a number
 _SLACK = 1e-9
 
@@ -70,6 +73,18 @@ def demand_of(
     if not run_once and is_near(raw, standing.current, spec):
         return Demand(label, memory, message, True, active, False, standing.current, True)
     return Demand(label, memory, message, True, active, False, ceil(raw - _SLACK))
+
+
+def counted_at_most(spec: QueueBindingSpec, trigger: Trigger) -> int:
+    """How far a driver has to count: whatever is beyond changes no decision.
+
+    Not below what people like to see exactly. With age and latency, how much work a replica gets done is not known
+    here.
+    """
+    if trigger.metric != "depth":
+        return COUNTED_UNKNOWN
+    useful = max(spec.max_replica_count * trigger.target * COUNTED_FURTHER, trigger.activation_target)
+    return max(COUNTED_ANYWAY, ceil(min(useful, COUNTED_UNKNOWN)) + 1)
 
 
 def is_active(trigger: Trigger, reading: QueueReading, standing: Standing) -> bool:

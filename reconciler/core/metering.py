@@ -36,10 +36,12 @@ def is_metered(meter: Meter) -> bool:
 
 
 def _completed(before: QueueReading, reading: QueueReading) -> float | None:
-    """Pieces finished in between; None when nobody can say, also when the counter started anew."""
+    """Pieces finished in between; None when nobody can say, also when a counter started anew or counting stopped."""
     if before.completed is not None and reading.completed is not None:
         return _grown(before.completed, reading.completed)
     if before.arrived is None or reading.arrived is None or before.reserved is None or reading.reserved is None:
+        return None
+    if before.at_least or reading.at_least:
         return None
     arrived = _grown(before.arrived, reading.arrived)
     return None if arrived is None else max(0.0, arrived - (_inside(reading) - _inside(before)))
@@ -50,6 +52,8 @@ def _arrived(before: QueueReading, reading: QueueReading, completed: float | Non
     if before.arrived is not None and reading.arrived is not None:
         return _grown(before.arrived, reading.arrived)
     if completed is None or before.reserved is None or reading.reserved is None:
+        return None
+    if before.at_least or reading.at_least:
         return None
     return max(0.0, reading.waiting + reading.reserved - before.waiting - before.reserved + completed)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from reconciler.core.demand import counted_at_most
 from reconciler.engine.controlled import Controlled
 from reconciler.model.binding import QueueBindingSpec
 from reconciler.model.objects import Accepted
@@ -14,8 +15,6 @@ from reconciler.model.scaling import Counts, Decision, Look, ScalingMemory
 from reconciler.ports import QueueAsked, QueueMeter, Timer
 
 HISTORY_LENGTH = 3600
-COUNT_FURTHER = 2
-"""How many times the work that maxReplicaCount can use a driver has to count: more changes no decision."""
 
 
 class Sample(NamedTuple):
@@ -60,7 +59,7 @@ class Binding:
 def questions(spec: QueueBindingSpec, directory: str, environment: Mapping[str, str]) -> Iterable[QueueAsked]:
     """What to ask for each trigger, of a Program that starts here with these variables."""
     for trigger in spec.triggers:
-        most = int(spec.max_replica_count * trigger.target * COUNT_FURTHER) + 1
+        most = counted_at_most(spec, trigger)
         yield QueueAsked(trigger.type, trigger.metadata, directory, environment, most)
 
 

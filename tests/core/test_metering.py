@@ -88,6 +88,21 @@ def test_what_is_not_told_is_not_guessed(before, reading):
     assert not is_metered(meter)
 
 
+@pytest.mark.parametrize(
+    ("before", "reading"),
+    [
+        (QueueReading(500, 1, completed=1, at_least=True), QueueReading(100, 1, completed=3)),
+        (QueueReading(100, 1, completed=1), QueueReading(500, 1, completed=3, at_least=True)),
+        (QueueReading(100, 1, arrived=1), QueueReading(500, 1, arrived=900, at_least=True)),
+    ],
+)
+def test_what_was_not_counted_to_the_end_is_no_base_for_differences(before, reading):
+    meter = metered(Meter(), before, reading, 1.0)
+    assert not is_metered(meter)
+    assert meter.arrival_rate is None or reading.arrived is not None
+    assert meter.samples == 0 or reading.completed is not None
+
+
 def test_arrivals_alone_are_counted_although_nobody_knows_how_long_a_piece_takes():
     meter = metered(Meter(), QueueReading(1, arrived=1), QueueReading(1, arrived=3), 1.0)
     assert meter.arrival_rate == 2.0

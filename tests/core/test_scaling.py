@@ -2,6 +2,7 @@
 
 import pytest
 
+from reconciler.core.demand import counted_at_most
 from reconciler.core.scalewords import CONDITIONS, REASONS
 from reconciler.core.scaling import decide
 from reconciler.model.binding import QueueBindingSpec
@@ -156,6 +157,22 @@ def test_an_absurd_number_is_as_much_as_is_allowed() -> None:
         .replicas
         == 10
     )
+
+
+@pytest.mark.parametrize(
+    ("trigger", "most"),
+    [
+        ({"target": 1}, 1000),
+        ({"target": 5000}, 100_001),
+        ({"target": 1, "activationTarget": 70_000}, 70_001),
+        ({"target": 1e9}, 1_000_001),
+        ({"metric": "latency", "target": 5}, 1_000_000),
+        ({"metric": "age", "target": 5}, 1_000_000),
+    ],
+)
+def test_drivers_need_not_count_further_than_decisions_look(trigger: dict[str, object], most: int) -> None:
+    spec = spec_of(trigger=trigger)
+    assert counted_at_most(spec, spec.triggers[0]) == most
 
 
 def test_what_never_comes_is_no_reason_to_wake() -> None:
