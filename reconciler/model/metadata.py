@@ -14,6 +14,7 @@ from reconciler.model import quantities
 from reconciler.model.command import CommandError, split_command
 from reconciler.model.cron import Schedule
 from reconciler.model.fields import Filled, Spec, has_program
+from reconciler.model.jsonpath import JsonPath
 
 
 class Metadata(Spec):
@@ -55,6 +56,11 @@ def _command(value: Any) -> Any:
         raise ValueError(str(error)) from None
 
 
+def _json_path(text: str) -> str:
+    JsonPath.parse(text)
+    return text
+
+
 def _schedule(text: str) -> str:
     Schedule.parse(text)
     return text
@@ -63,6 +69,7 @@ def _schedule(text: str) -> str:
 Seconds = Annotated[float, BeforeValidator(_duration), Field(gt=0, allow_inf_nan=False)]
 Texts = Annotated[tuple[Filled, ...], BeforeValidator(_listed), Field(min_length=1)]
 Command = Annotated[tuple[str, ...], BeforeValidator(_command), AfterValidator(has_program)]
+Way = Annotated[Filled, AfterValidator(_json_path)]
 CronExpression = Annotated[Filled, AfterValidator(_schedule)]
 
 
@@ -256,14 +263,14 @@ class Http(HttpServer):
     """A number in an HTTP answer."""
 
     url: Filled
-    json_path: Filled | None = None
+    json_path: Way | None = None
 
 
 class Exec(Metadata):
     """A number that a command prints."""
 
     command: Command
-    json_path: Filled | None = None
+    json_path: Way | None = None
     timeout: Annotated[Seconds, Field(le=2)] = 2.0
     user: Filled | None = None  # None: the controller's
 

@@ -30,7 +30,8 @@ class Url:
             self.port = parts.port or port
         except ValueError as error:
             raise _bad(text, str(error)) from None
-        self.path = unquote(parts.path)
+        self.path = parts.path if self.scheme.startswith("http") else unquote(parts.path)
+        self.raw_query = parts.query
         self.query = dict(parse_qsl(parts.query))
         if self.scheme == "unix" and not self.host:
             if not self.path:
