@@ -18,7 +18,7 @@ GARBAGE = {
     "huge packet": b"\xff\xff\xff\x00" + b"\x0a" * 64,
     "huge body": b"OK 99999999999\r\n",
     "http of 2 TB": b"HTTP/1.1 200 OK\r\nContent-Length: 2000000000000\r\n\r\n",
-    "http of no length": b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n1",
+    "http of no length": b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nx",
     "http without end": b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 5000,
     "http of no chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
 }

@@ -3,19 +3,23 @@
 What is the same for all kinds of queues is tested through these, in tests/adapters/queues.
 """
 
+import json
 import socket
 import sqlite3
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pika
 import psycopg
 import pymysql
 
 from reconciler.adapters.queues.registry import driver_for
 from reconciler.model.queues import QueueReadFailed, QueueReading
 from reconciler.ports import QueueAsked, QueueReader
-from support.servers import Beanstalkd, Mariadb, Postgresql, Redis, Server
+from support.http_servers import Answer, Asked, HttpServer
+from support.servers import Beanstalkd, Mariadb, Postgresql, Rabbitmq, Redis, Server
 
 
 def reader(kind: str, metadata: Mapping[str, Any], **about: Any) -> QueueReader:
@@ -49,6 +53,7 @@ class Rig:
     knows_reserved: ClassVar[bool] = True
     knows_delayed: ClassVar[bool] = True
     knows_age: ClassVar[bool] = True
+    lag_seconds: ClassVar[float] = 0.0  # how old what the server says may be
 
     def metadata(self, name: str) -> dict[str, Any]:
         """The trigger for a queue, with the right password."""
@@ -72,6 +77,25 @@ class Rig:
 
     def close(self) -> None:
         """Let connections go."""
+
+
+def look(rig: Rig, name: str, expected: Callable[[QueueReading], bool] = bool) -> QueueReading:
+    """One look; where the server's answers lag behind, looks until one is as expected, or the lag is over."""
+    deadline = time.monotonic() + rig.lag_seconds
+    opened = reader(rig.kind, rig.metadata(name))
+    try:
+        while True:
+            try:
+                found = opened.read()
+            except QueueReadFailed:
+                if time.monotonic() > deadline:
+                    raise
+            else:
+                if expected(found) or time.monotonic() > deadline:
+                    return found
+            time.sleep(0.02)
+    finally:
+        opened.close()
 
 
 class ServerRig(Rig):
@@ -262,9 +286,9 @@ class SqliteRig(Rig):
 
     kind = "sqlite"
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._sql = _SqliteSql(path)
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "queue.db"
+        self._sql = _SqliteSql(self.path)
 
     def metadata(self, name: str) -> dict[str, Any]:
         asked = self._sql.metadata(name)
@@ -304,4 +328,149 @@ class _SqliteSql(SqlRig):
         return f'"{name}" WHERE rowid = (SELECT rowid FROM "{name}" WHERE taken = 0 LIMIT 1)'
 
 
-SERVER_RIGS: tuple[type[ServerRig], ...] = (RedisRig, BeanstalkdRig, PostgresqlRig, MysqlRig)
+class RabbitmqRig(ServerRig):
+    """A queue of RabbitMQ."""
+
+    kind = "rabbitmq"
+    makes = Rabbitmq
+    secret = Rabbitmq.password
+    knows_delayed = False
+    knows_age = False
+    lag_seconds = 20.0
+
+    def __init__(self, server: Any) -> None:
+        super().__init__(server)
+        self._holding: list[pika.BlockingConnection] = []
+
+    def metadata(self, name: str) -> dict[str, Any]:
+        self._declare(name)
+        return {"url": self.server.url, "password": self.secret, "queue": name}
+
+    def _channel(self) -> tuple[pika.BlockingConnection, Any]:
+        connection = pika.BlockingConnection(pika.URLParameters(self.server.amqp_url))
+        return connection, connection.channel()
+
+    def _declare(self, name: str) -> Any:
+        connection, channel = self._channel()
+        try:
+            return channel.queue_declare(name, durable=True).method
+        finally:
+            connection.close()
+
+    def put(self, name: str, count: int = 1) -> None:
+        self._declare(name)
+        connection, channel = self._channel()
+        channel.confirm_delivery()
+        for number in range(count):
+            channel.basic_publish("", name, f"work {number}", pika.BasicProperties(delivery_mode=2))
+        connection.close()
+
+    def take(self, name: str) -> None:
+        connection, channel = self._channel()
+        assert channel.basic_get(name)[0] is not None
+        self._holding.append(connection)
+
+    def state(self, name: str) -> object:
+        """By AMQP: what is ready, and who consumes."""
+        found = self._declare(name)
+        return found.message_count, found.consumer_count
+
+    def close(self) -> None:
+        for each in self._holding:
+            each.close()
+
+
+class OverHttpRig(ServerRig):
+    """What a small server of the test's own says."""
+
+    def __init__(self, server: HttpServer) -> None:
+        super().__init__(server)
+        self.numbers: dict[str, dict[str, float]] = {}
+        server.answer = self.answer
+
+    def answer(self, asked: Asked) -> Answer:
+        raise NotImplementedError
+
+    def _of(self, name: str) -> dict[str, float]:
+        return self.numbers.setdefault(name, {"waiting": 0, "reserved": 0})
+
+    def put(self, name: str, count: int = 1) -> None:
+        self._of(name)["waiting"] += count
+
+    def take(self, name: str) -> None:
+        self._of(name)["waiting"] -= 1
+        self._of(name)["reserved"] += 1
+
+    def state(self, name: str) -> object:
+        return dict(self._of(name))
+
+
+class HttpRig(OverHttpRig):
+    """A JSON document with all numbers of a queue, behind a password."""
+
+    kind = "http"
+    secret = "tok3n-of-http"
+    knows_delayed = False
+    knows_age = False
+
+    def metadata(self, name: str) -> dict[str, Any]:
+        return {"url": f"{self.server.url}/{name}", "username": "reader", "password": self.secret}
+
+    def answer(self, asked: Asked) -> Answer:
+        if asked.headers.get("Authorization") != "Basic cmVhZGVyOnRvazNuLW9mLWh0dHA=":
+            return Answer(b"who are you?", 401)
+        return Answer.json(self._of(asked.path.strip("/")))
+
+
+class PrometheusRig(OverHttpRig):
+    """Speaks the part of Prometheus' API that is documented for instant queries."""
+
+    kind = "prometheus"
+    secret = "tok3n-of-prometheus"
+    knows_reserved = False
+    knows_delayed = False
+    knows_age = False
+
+    def metadata(self, name: str) -> dict[str, Any]:
+        return {"url": self.server.url, "query": f'sum(waiting{{queue="{name}"}})', "bearerToken": self.secret}
+
+    def answer(self, asked: Asked) -> Answer:
+        if asked.headers.get("Authorization") != f"Bearer {self.secret}":
+            return Answer(b"who are you?", 401)
+        value = [1795630000.123, f"{self._of(asked.query['query'].split(chr(34))[1])['waiting']:g}"]
+        result = {"resultType": "vector", "result": [{"metric": {}, "value": value}]}
+        return Answer.json({"status": "success", "data": result})
+
+
+class ExecRig(Rig):
+    """A command that prints a file."""
+
+    kind = "exec"
+    knows_delayed = False
+    knows_age = False
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def metadata(self, name: str) -> dict[str, Any]:
+        self._write(name, 0, 0)
+        return {"command": ["cat", str(self.folder / name)]}
+
+    def _numbers(self, name: str) -> dict[str, int]:
+        path = self.folder / name
+        numbers: dict[str, int] = json.loads(path.read_text()) if path.exists() else {"waiting": 0, "reserved": 0}
+        return numbers
+
+    def _write(self, name: str, waiting: int, reserved: int) -> None:
+        before = self._numbers(name)
+        after = {"waiting": before["waiting"] + waiting, "reserved": before["reserved"] + reserved}
+        (self.folder / name).write_text(json.dumps(after))
+
+    def put(self, name: str, count: int = 1) -> None:
+        self._write(name, count, 0)
+
+    def take(self, name: str) -> None:
+        self._write(name, -1, 1)
+
+    def state(self, name: str) -> object:
+        return (self.folder / name).read_text(), sorted(path.name for path in self.folder.iterdir())

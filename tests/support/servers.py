@@ -126,10 +126,15 @@ class Server:
     def pause(self) -> None:
         """Let all of it hang: the kernel still accepts connections for it."""
         self._signal_all(signal.SIGSTOP)
+        until(lambda: self._all_are(psutil.STATUS_STOPPED), STOP_SECONDS, f"all of {self.program} stands still")
 
     def resume(self) -> None:
         """Let it go on."""
         self._signal_all(signal.SIGCONT)
+
+    def _all_are(self, status: str) -> bool:
+        main = psutil.Process(self.pid)
+        return all(each.status() == status for each in (main, *main.children(recursive=True)))
 
     def _signal_all(self, number: signal.Signals) -> None:
         main = psutil.Process(self.pid)
@@ -304,6 +309,7 @@ class Rabbitmq(Server):
             "management.tcp.ip = 127.0.0.1",
             f"management.tcp.port = {self.http_port}",
             "log.console.level = warning",
+            "collect_statistics_interval = 100",  # milliseconds; as shipped: 5000
         )
         (self.folder / "rabbitmq.conf").write_text("\n".join(settings) + "\n", encoding="utf-8")
         (self.folder / "enabled_plugins").write_text("[rabbitmq_management].\n", encoding="utf-8")
@@ -334,6 +340,11 @@ class Rabbitmq(Server):
     def answers(self) -> bool:
         """Both of its doors."""
         return accepts(self.port) and accepts(self.http_port)
+
+    @property
+    def amqp_url(self) -> str:
+        """Where work is put in and taken."""
+        return f"amqp://guest:guest@127.0.0.1:{self.port}/%2F"
 
     @property
     def url(self) -> str:

@@ -3,6 +3,7 @@
 import http.client
 import socket
 from base64 import b64encode
+from contextlib import closing
 
 from reconciler.adapters.queues.answers import LARGEST_BYTES
 from reconciler.adapters.queues.connections import Hold, Kept, Lost, dial, encrypted, tls_context
@@ -66,11 +67,11 @@ class Web:
         return _Connection(self._url.host, self._url.port, connected)
 
     def _get(self, connection: _Connection, target: str) -> bytes:
+        connection.auto_open = 0  # a lost one is dialled anew, by us
         try:
-            connection.auto_open = 0  # a lost one is dialled anew, by us
             connection.request("GET", target, headers=self._headers)
-            response = connection.getresponse()
-            body = response.read(LARGEST_BYTES + 1)
+            with closing(connection.getresponse()) as response:
+                body = response.read(LARGEST_BYTES + 1)
         except OSError:
             raise
         except (http.client.HTTPException, ValueError) as error:
@@ -80,7 +81,6 @@ class Web:
         if len(body) > LARGEST_BYTES:
             raise Lost("NotANumber", f"{self.what} answers with more than {LARGEST_BYTES >> 20} MiB")
         if response.status // 100 != 2:
-            response.close()
             raise self._refused(response, target, body)
         return body
 
