@@ -55,6 +55,7 @@ from reconciler.startup import (
     UsageError,
     access_rules,
     arguments,
+    claim,
     most_starting,
     raise_limits,
     read_config,
@@ -80,6 +81,7 @@ class App:
         self._welcome: asyncio.Future[wire.Message] = loop.create_future()
         self._told: asyncio.Future[None] = loop.create_future()
         self._interrupts: list[float] = []
+        self._keeps = False  # leave all processes to the next `run`
         self._keeper: dict[str, Any] = {"keeper": os.getppid()}
 
     async def run(self) -> int | None:
@@ -93,8 +95,9 @@ class App:
         self._take_over()
         self._link.on_exits, self._link.on_signal, self._link.on_told = self._exits, self._signalled, self._told_all
         self._link.hello()
-        self._keeper.update(await asyncio.wait_for(self._welcome, WELCOME_SECONDS))
-        await asyncio.wait_for(self._told, WELCOME_SECONDS)  # nothing is decided before all is known
+        if not await self._hears_all():
+            self._leave(None)
+            return None
         server = RestServer(self._engine, self._read_logs, self, about=ABOUT, rules=access_rules(config))
         await server.start(socket.socket(fileno=self._options.listen_fd))
         self._engine.begin()
@@ -102,10 +105,24 @@ class App:
         settle_memory()
         reading = asyncio.create_task(self._read_manifests())
         code = await self._left
+        self._engine.hold()
         reading.cancel()
         await asyncio.gather(reading, self._intake.close(), server.close(1.0), return_exceptions=True)
         self._leave(code)
         return code
+
+    async def _hears_all(self) -> bool:
+        """Hear what the keeper knows of the time before us: nothing is decided before. False: it is gone already."""
+        told = asyncio.gather(self._welcome, self._told)
+        awaited: set[asyncio.Future[Any]] = {told, self._left}
+        await asyncio.wait(awaited, timeout=WELCOME_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if self._left.done():
+            told.cancel()
+            return False
+        if not told.done():
+            raise TimeoutError(f"the keeper says nothing for {WELCOME_SECONDS:g} s")
+        self._keeper.update(self._welcome.result())
+        return True
 
     # --- starting -----------------------------------------------------------------------------------------------------
 
@@ -231,6 +248,7 @@ class App:
             message = "the keeper is pid 1 here: when it ends, the kernel ends all processes of this container with it"
             raise ApiError(409, 6, "KeeperIsInit", f"{message}; `reconciler shutdown` drains them instead")
         log.info("leaving; all processes are kept")
+        self._keeps = True
         self._loop.call_soon(self._finish, 0)
 
     async def reexec(self, *, keeper: bool, dry_run: bool) -> dict[str, Any]:
@@ -266,7 +284,7 @@ class App:
         self._table.close()
         self._store.close()
         if code is not None:
-            self._link.quit(code)
+            self._link.quit(code, keep=self._keeps)
 
     def refuse(self, code: int) -> None:
         """There is nothing to serve with these arguments. Of a first start this is the end, of the keeper, too."""
@@ -330,6 +348,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = arguments(sys.argv[1:] if argv is None else argv)
     if options.rehearse:
         return rehearsal(options)
+    if not claim(os.path.join(options.state_dir, "run", "controller.lock")):
+        return 0
     # Exits come through pidfds. Not blocked, a SIGCHLD during a spawn (which blocks all) would wake another thread.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     listener = start_logging("info")

@@ -137,6 +137,16 @@ class Fifos:
         except (OSError, TypeError, ValueError) as error:
             self._log(f"a FIFO is not held: {error}")
 
+    def hold_all(self, directory: str) -> None:
+        """Hold every FIFO in there: what a keeper that was killed left in them is in nobody's hands."""
+        try:
+            with os.scandir(directory) as entries:
+                paths = [entry.path for entry in entries if stat.S_ISFIFO(entry.stat(follow_symlinks=False).st_mode)]
+        except OSError:
+            return  # there is none yet; or one is going, then its processes have gone, too
+        for path in paths:
+            self.hold(path)
+
     def release(self, path: str) -> None:
         """Let it go. What was in it is lost if nobody else has it open."""
         held = self._held.pop(path, None)

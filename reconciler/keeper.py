@@ -114,7 +114,6 @@ def run(
             make_directories(state_dir, run_dir)
             lock = Lock(os.path.join(run_dir, "lock"))
             lock.take(state_dir)
-            lock.outlast_former(log)
             listener = wire.listen_unix(listener_path, socket.SOCK_STREAM, LISTEN_BACKLOG)
     except handover.Unreadable as error:
         raise Refused(EXIT_FAILED, str(error)) from None
@@ -176,6 +175,9 @@ class Keeper:
 
     def loop(self) -> int:
         """Until there is nothing left to keep. Returns the exit code."""
+        # Of a keeper that was killed: first what its pump holds, then its pump.
+        self._fifos.hold_all(os.path.join(self._state_dir, "run", "fifos"))
+        self._lock.outlast_former(self.log)
         keeping = self._keeping
         if self._become_parent_of_orphans():
             keeping.reaps(clock())

@@ -134,7 +134,7 @@ class Keeping:
                 self._step(service, Event.DUE, now)
         if now >= self._stop_deadline():
             self._world.log("asked to stop, and no controller is there to drain: leaving; processes are left alone")
-            self._leave(1, now)
+            self._leave(1, now, keep=True)
 
     # ---- questions ----
 
@@ -198,10 +198,10 @@ class Keeping:
         if self._greeted:
             self._world.log(f"{self.controller} cannot work with its arguments; processes are left alone")
         else:
-            self._take_quit(message, now)
+            self._leave(int(message["code"]) & 0xFF, now, keep=True)  # those that a killed keeper left run on
 
     def _take_quit(self, message: wire.Message, now: float) -> None:
-        self._leave(int(message["code"]) & 0xFF, now)
+        self._leave(int(message["code"]) & 0xFF, now, keep=message.get("keep") is True)
 
     # ---- actions of the table ----
 
@@ -347,12 +347,16 @@ class Keeping:
         limits = self._limits
         return self._stop_waits_since + (limits.stop_seconds if self._greeted else limits.first_stop_seconds)
 
-    def _leave(self, code: int, now: float) -> None:
+    def _leave(self, code: int, now: float, *, keep: bool = False) -> None:
+        """`keep`: processes run on, and the pump stays with them, since nobody else holds what they write."""
         if self.exit_code is None:
             self.exit_code = code
             self._world.notify("STOPPING=1")
-            for service in (self.controller, self.pump):
-                self._step(service, Event.LEAVE, now)
+            self._step(self.controller, Event.LEAVE, now)
+            if keep:
+                self._rest(self.pump, now)
+            else:
+                self._step(self.pump, Event.LEAVE, now)
 
     def _tell(self, message: dict[str, Any]) -> None:
         if self.controller.state is State.UP:

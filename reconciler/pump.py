@@ -2,9 +2,11 @@
 
 It serves one controller over DIR/pump.sock and moves the bytes of its `Streams`. It holds no state but in files: killed
 at any instant, the next one is told again what to do, and goes on at the very byte (see conduit.py, staging.py). It
-leaves within a second when the life descriptor gives end-of-file. It decides nothing about processes, and imports the
-standard library and its own few modules only. While streams rest, the controller's messages still wake us: a mark
-stands in the way of a restart.
+decides nothing about processes, and imports the standard library and its own few modules only. While streams rest, the
+controller's messages still wake us: a mark stands in the way of a restart.
+
+When the life descriptor gives end-of-file the keeper is gone, and nobody else holds the FIFOs: what is in one is lost
+when its writer ends. So we stay as long as somebody writes, until the next keeper holds them and says TERM.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 TERM_DRAIN_SECONDS = 2.0
-ORPHAN_DRAIN_SECONDS = 0.7
+LAST_DRAIN_SECONDS = 0.7
+HANDED_OVER_SECONDS = 0.1
 LOCK_RETRY_SECONDS = 0.010
 
 
@@ -39,6 +42,7 @@ class Pump:
     def __init__(self, run_dir: str, life_fd: int, wakeup_fd: int, plumbing: Plumbing) -> None:
         self.leaving = False
         self.drain_seconds = 0.0  # for what is left to do when `leaving`
+        self._is_orphan = False  # the keeper is gone
         self._controller: socket.socket | None = None
         self._unsent: deque[bytes] = deque()
         self._claimed: set[str] = set()  # by this controller
@@ -77,6 +81,8 @@ class Pump:
         if streams.retry_at and now >= streams.retry_at:
             self._urgent.modify(self._listener.fileno(), select.EPOLLIN)
             streams.retry()
+            if self._is_orphan:
+                self._stay()
         if now >= streams.rest_until:
             streams.serve(now)
 
@@ -91,8 +97,10 @@ class Pump:
 
     def _handle_urgent(self, fd: int, event: int) -> None:
         if fd == self._life_fd:
-            if not os.read(fd, 512):  # the keeper is gone; the next one starts a pump of its own, and soon
-                self._leave(ORPHAN_DRAIN_SECONDS)
+            if not os.read(fd, 512):
+                self._urgent.unregister(fd)
+                self._is_orphan = True
+                self._stay()
         elif fd == self._wakeup_fd:
             for number in os.read(fd, 64):
                 self._handle_signal(number)
@@ -106,10 +114,17 @@ class Pump:
             self._receive()
 
     def _handle_signal(self, number: int) -> None:
-        if number == signal.SIGTERM:
-            self._leave(TERM_DRAIN_SECONDS)
+        if number == signal.SIGTERM:  # an orphan is told so by the next keeper, which holds what is not moved
+            self._leave(HANDED_OVER_SECONDS if self._is_orphan else TERM_DRAIN_SECONDS)
         elif number == signal.SIGUSR2:
             self.streams.reopen()
+
+    def _stay(self) -> None:
+        """For those who write: without a keeper we are the only one who holds what they have written."""
+        if self.streams.are_written:
+            self.streams.retry_later()  # and looked at again then
+        else:
+            self._leave(LAST_DRAIN_SECONDS)
 
     def _leave(self, drain_seconds: float) -> None:
         self.leaving = True

@@ -4,12 +4,14 @@ Everything here happens before anything is taken over, and again at a rehearsal,
 """
 
 import argparse
+import fcntl
 import grp
 import json
 import os
 import platform
 import resource
 import sys
+import time
 from collections.abc import Sequence
 
 from reconciler import __version__, wire
@@ -20,6 +22,7 @@ from reconciler.model.problems import Problem
 from reconciler.server.access import AccessRules, Level
 
 STARTING_PER_CPU = 4
+CLAIM_SECONDS = 0.01
 ABOUT = {"version": __version__, "python": platform.python_version(), "wire": wire.VERSION}
 
 
@@ -83,6 +86,25 @@ def raise_limits() -> dict[str, tuple[int, int]]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     boot = os.environ.pop("RECONCILER_BOOT_NOFILE", f"{soft}:{hard}").split(":")
     return {"nofile": (int(boot[0]), int(boot[1]))}
+
+
+def claim(path: str) -> bool:
+    """Be the only controller of this state, to the end of this process. False: our keeper is gone while we waited.
+
+    The keeper starts one after the other; but one that a killed keeper left behind may be on its way out still, and two
+    would write into one journal.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    keeper = os.getppid()
+    while os.getppid() == keeper:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(CLAIM_SECONDS)
+        else:
+            return True
+    os.close(fd)
+    return False
 
 
 def rehearsal(options: argparse.Namespace) -> int:

@@ -69,10 +69,13 @@ class Lock:
         if self._former[:1] != [wire.boot_id()]:
             return  # nobody was there, or another boot ended them all
         deadline = time.monotonic() + FORMER_SECONDS
-        for name, pid, start_ticks in (words for line in self._former[1:] if len(words := line.split()) == 3):
-            if pid.isdecimal() and start_ticks.isdecimal() and is_alive(int(pid), int(start_ticks)):
+        for line in self._former[1:]:
+            name, (pid, start_ticks) = line.partition(" ")[0], _identity(line)
+            if is_alive(pid, start_ticks):
                 log(f"waiting for the former {name} (pid {pid}) to leave")
-                outlast(name, int(pid), int(start_ticks), deadline, log)
+                if name == "pump":  # it has stayed for the processes that write; now we are here for them
+                    signal_stranger(pid, start_ticks, signal.SIGTERM)
+                outlast(name, pid, start_ticks, deadline, log)
 
     def note(self, name: str, pid: int) -> None:
         """`name` runs as `pid` from now on."""
@@ -81,8 +84,12 @@ class Lock:
         self._write([wire.boot_id(), *started])
 
     def release(self) -> None:
-        """Let the next one in: there is nobody left to wait for."""
-        os.truncate(self.fd, 0)
+        """Let the next one in. A pump that stays for those who write is for it to outlast."""
+        boot, *started = self._read()[1:] or [""]
+        if stay := [line for line in started if is_alive(*_identity(line))]:
+            self._write([boot, *stay])
+        else:
+            os.truncate(self.fd, 0)
         os.close(self.fd)
 
     def _who_holds_it(self, state_dir: str) -> str:
@@ -105,11 +112,18 @@ class Lock:
             pass  # a full disk: the lock itself holds without it
 
 
+def _identity(line: str) -> tuple[int, int]:
+    """Pid and start time in a line of the lock; nobody's where it makes no sense."""
+    words = line.split()
+    sound = len(words) == 3 and words[1].isdecimal() and words[2].isdecimal()
+    return (int(words[1]), int(words[2])) if sound else (0, 0)
+
+
 def outlast(name: str, pid: int, start_ticks: int, deadline: float, log: Callable[[str], None]) -> None:
     """Come back when this process is gone, by itself or by SIGKILL. Refused when even that does not end it."""
     if not has_left(pid, start_ticks, deadline):
         log(f"killing the former {name} (pid {pid})")
-        kill_stranger(pid, start_ticks)
+        signal_stranger(pid, start_ticks, signal.SIGKILL)
         if not has_left(pid, start_ticks, time.monotonic() + FORMER_SECONDS):
             raise Refused(EXIT_CONFLICT, f"the former {name} (pid {pid}) does not end, not even by SIGKILL")
 
@@ -129,14 +143,14 @@ def is_alive(pid: int, start_ticks: int) -> bool:
     return found is not None and found.start_ticks == start_ticks and found.state not in ("Z", "X")
 
 
-def kill_stranger(pid: int, start_ticks: int) -> None:
-    """SIGKILL to this process, never to another one that got its number meanwhile."""
+def signal_stranger(pid: int, start_ticks: int, number: signal.Signals) -> None:
+    """A signal to this process, never to another one that got its number meanwhile."""
     try:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:
         return
     try:
         if is_alive(pid, start_ticks):
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            signal.pidfd_send_signal(pidfd, number)
     finally:
         os.close(pidfd)

@@ -91,9 +91,12 @@ class KeeperLink:
         """I cannot work with my arguments. If none ever could, leave with this exit code."""
         self._send({"type": "refuse", "code": code})
 
-    def quit(self, code: int) -> None:
-        """All is done: end the pump, then leave with this exit code. The last word; end yourself after it."""
-        self._send({"type": "quit", "code": code})
+    def quit(self, code: int, *, keep: bool = False) -> None:
+        """All is done: end the pump, then leave with this exit code. The last word; end yourself after it.
+
+        `keep`: processes run on, and the pump stays with them.
+        """
+        self._send({"type": "quit", "code": code, **({"keep": True} if keep else {})})
 
     @property
     def idle(self) -> bool:

@@ -6,6 +6,7 @@ through here.
 """
 
 import asyncio
+import json
 import logging
 import os
 import shutil
@@ -19,8 +20,10 @@ from reconciler import wire
 from reconciler.ports import Stream
 
 RECONNECT_MIN_SECONDS = 0.010
-RECONNECT_MAX_SECONDS = 0.5
+RECONNECT_MAX_SECONDS = 0.05  # what is written meanwhile is in nobody's hands but the keeper's
 RETRY_SECONDS = 1.0
+NOTE = ".to"
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 MARKS_AT_MOST = 10_000  # while no pump answers; whoever waits for the oldest is told to go on
 
 log = logging.getLogger(__name__)
@@ -47,7 +50,7 @@ class PumpSink:
         self._hold = hold
         self._release = release
         self._streams: dict[str, Stream] = {}
-        self._closing: dict[str, Stream | None] = {}  # until the pump let go; None: what a controller before us opened
+        self._closing: dict[str, str] = {}  # id -> FIFO, until the pump let go; empty: it is to stay
         self._answers_due: dict[str, int] = {}  # a stream may be closed, opened and closed faster than is answered
         self._swept = False
         self._marks: dict[int, _Mark] = {}
@@ -70,8 +73,8 @@ class PumpSink:
         known = self._streams.get(stream.id)
         self._streams[stream.id] = stream
         closing = self._closing.pop(stream.id, None)  # its answer will find the stream open again, and change nothing
-        if closing is not None and closing.fifo != stream.fifo:
-            self._remove(closing.fifo)
+        if closing and closing != stream.fifo:
+            self._remove(closing)
         try:
             made = _make_fifo(stream.fifo, stream.owner)
         except OSError as error:
@@ -85,15 +88,20 @@ class PumpSink:
         elif known == stream and not made:
             return  # this is asked before every start of a process
         self._hold(stream.fifo)
+        _note(stream)
         if known is not None and known.fifo != stream.fifo:
             self._remove(known.fifo)
         self._say(_open_message(stream))
 
     def close(self, stream_id: str) -> None:
         """Drain, then let the FIFO go. The files stay."""
-        self._closing[stream_id] = self._streams.pop(stream_id, None)
+        stream = self._streams.pop(stream_id, None)
         self._unmade.discard(stream_id)
         self._set_trouble(stream_id, None)
+        self._close(stream_id, stream.fifo if stream is not None else "")
+
+    def _close(self, stream_id: str, fifo: str) -> None:
+        self._closing[stream_id] = fifo
         self._answers_due[stream_id] = self._answers_due.get(stream_id, 0) + 1
         self._say({"type": "close", "id": stream_id})
 
@@ -121,14 +129,22 @@ class PumpSink:
         self._say({"type": "reopen"})
 
     def sweep(self) -> None:
-        """All streams there shall be are open: what other FIFOs there are is of Programs that went in our absence."""
+        """All streams there shall be are open: what other FIFOs there are is of Programs that went in our absence.
+
+        What is still in one is for its log: the pump, which knows from the note beside it where that is, lets it go.
+        """
         self._swept = True
         self._say({"type": "sweep"})
-        used = {stream.fifo for stream in (*self._streams.values(), *self._closing.values()) if stream is not None}
-        for folder, _, names in os.walk(self._fifo_dir):
-            for path in (os.path.join(folder, name) for name in names):
-                if path not in used:
-                    self._remove(path)
+        used = {fifo for stream in self._streams.values() for fifo in (stream.fifo, note_of(stream.fifo))}
+        used.update(path for fifo in self._closing.values() if fifo for path in (fifo, note_of(fifo)))
+        for path in _files_in(self._fifo_dir):
+            if path in used:
+                continue
+            if stat.S_ISFIFO(os.lstat(path).st_mode):
+                used.add(note_of(path))
+                self._close(_id_of(path), path)
+            elif not path.endswith(NOTE) or not os.path.exists(path.removesuffix(NOTE)):
+                self._remove(path)
 
     def disconnect(self) -> None:
         """The end: leave the pump alone, which goes on moving."""
@@ -173,8 +189,8 @@ class PumpSink:
         self._answers_due[stream_id] = left = self._answers_due.get(stream_id, 1) - 1
         if left <= 0:
             del self._answers_due[stream_id]
-            if stream := self._closing.pop(stream_id, None):
-                self._remove(stream.fifo)
+            if fifo := self._closing.pop(stream_id, ""):
+                self._remove(fifo)
 
     def _set_trouble(self, stream_id: str, message: str | None) -> None:
         if self._troubles.get(stream_id) == message:
@@ -270,10 +286,37 @@ class PumpSink:
 
     def _remove(self, fifo: str) -> None:
         self._release(fifo)
-        try:
-            os.unlink(fifo)
-        except OSError:  # gone already; or in the way of nobody
-            pass
+        for path in (note_of(fifo), fifo):
+            try:
+                os.unlink(path)
+            except OSError:  # gone already; or in the way of nobody
+                pass
+
+
+def note_of(fifo: str) -> str:
+    """The file that says what a FIFO is for: a pump that starts serves it at once, with or without a controller."""
+    return fifo + NOTE
+
+
+def _note(stream: Stream) -> None:
+    try:
+        with open(os.open(note_of(stream.fifo), _WRITE, 0o600), "w", encoding="utf-8") as file:
+            json.dump(_open_message(stream), file)
+    except OSError:
+        pass  # a help: without it the pump waits for a controller
+
+
+def _id_of(fifo: str) -> str:
+    """The id of the stream whose FIFO this is, from its note or else from its name."""
+    try:
+        with open(note_of(fifo), encoding="utf-8") as file:
+            return str(json.load(file)["id"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return "/".join(os.path.basename(fifo).rsplit("-", 2))
+
+
+def _files_in(directory: str) -> list[str]:
+    return [os.path.join(folder, name) for folder, _, names in os.walk(directory) for name in names]
 
 
 def _open_message(stream: Stream) -> dict[str, Any]:

@@ -180,8 +180,8 @@ def print_result(answer: Json, ordinals: list[int] | None = None, *, dry_run: bo
 def shutdown(session: Session, keep: bool, wait: bool, timeout: float | None, dry_run: bool) -> int:
     """End the daemon in good order: all processes are drained, in order, within its shutdownTimeout.
 
-    With --keep they run on. What they print waits in their pipes, and they with it once those are full; the next `run`
-    on the same state directory takes all of it over.
+    With --keep they run on, and so does the process that writes their logs, as long as one of them may write. The next
+    `run` on the same state directory takes all of it over.
 
     \b
     reconciler shutdown

@@ -286,6 +286,10 @@ class Engine:
 
         return once
 
+    def hold(self) -> None:
+        """Start and stop nothing any more: this controller is about to leave."""
+        self._loop.hold()
+
     def leave(self) -> None:
         """Ask no queue any more, and write what is still to be written."""
         self._bindings.close()

@@ -89,6 +89,10 @@ class Loop:
                 self._count_start(controlled, ordinal)
             self.mark(controlled)
 
+    def hold(self) -> None:
+        """Decide nothing any more: somebody else will. What ends is still written down."""
+        self.held = True
+
     def _schedule(self) -> None:
         if self._queue and not (self._scheduled or self._observing or self.held):
             self._scheduled = True
@@ -108,6 +112,8 @@ class Loop:
 
     def _pass(self) -> None:
         self._scheduled = False
+        if self.held:
+            return
         self.passes += 1
         budget, until = ACTIONS_PER_PASS, self._clock.now() + PASS_SECONDS
         while self._queue and budget > 0:

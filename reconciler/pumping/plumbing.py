@@ -6,6 +6,7 @@ Standard library only.
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 
 from reconciler.folders import Refused
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+NOTE = ".to"
 _TEE_NONBLOCK = 2  # SPLICE_F_NONBLOCK
 
 
@@ -71,6 +73,7 @@ class Plumbing:
         self.tidier = tidier or Tidier()
         self.consoles = {console.path: console for console in consoles}
         self._staged_dir = os.path.join(run_dir, "staged")
+        self._fifo_dir = os.path.join(run_dir, "fifos")
         self._logs: dict[str, LogFile] = {}
         self._open_files: dict[tuple[int, int], LogFile] = {}
         self._peek_reader, self._peek_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -118,6 +121,22 @@ class Plumbing:
         for name in names:
             yield os.path.join(self._staged_dir, name)
 
+    def noted(self) -> Iterator[dict[str, Any]]:
+        """What controllers have noted beside the FIFOs that are there: their own message to open each."""
+        try:
+            names = os.listdir(self._fifo_dir)
+        except OSError:
+            return
+        for name in names:
+            if name.endswith(NOTE) and name.removesuffix(NOTE) in names:
+                try:
+                    with open(os.path.join(self._fifo_dir, name), encoding="utf-8") as file:
+                        found = json.load(file)
+                except (OSError, ValueError):
+                    continue  # cut short: its controller says it again
+                if isinstance(found, dict):
+                    yield found
+
     def peek(self, fifo: int, count: int) -> bytes:
         """The next bytes of a FIFO, which stay in it: at most `count`, fewer when they lie in many small buffers."""
         copied = self._tee(fifo, self._peek_writer, count, _TEE_NONBLOCK)
@@ -125,6 +144,13 @@ class Plumbing:
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code))
         return os.read(self._peek_reader, copied)
+
+    def has_writer(self, fifo: int) -> bool:
+        """Whether somebody has this FIFO open for writing, or has left something in it."""
+        try:
+            return bool(self.peek(fifo, 1))
+        except BlockingIOError:
+            return True
 
     def close(self) -> None:
         os.close(self._peek_reader)

@@ -19,6 +19,7 @@ from reconciler.pumping.staging import about
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Any
 
 STREAMS_PER_TURN = 64  # then messages and signals are looked at again
 REST_AT_MOST_SECONDS = 0.004
@@ -44,18 +45,27 @@ class Streams:
         self._take_over()
 
     def _take_over(self) -> None:
-        """Those with lines that a pump before us staged: what it began to write is finished before all else."""
+        """Serve what a pump before us served. What it began to write, and staged, is finished before all else.
+
+        Nobody is waited for: where no keeper and no pump has a FIFO open, what is in it is lost when its writer ends.
+        """
         for path in self._plumbing.staged():
-            try:
-                settings = Settings(about(path) or {})
-                self.conduits[settings.id] = conduit = Conduit(settings, self._plumbing)
-                conduit.prepare()
-            except (OSError, KeyError, TypeError, ValueError):  # its controller will say, or nobody has it any more
-                continue
+            self._take(about(path) or {}, staged=True)
+        for message in self._plumbing.noted():
+            self._take(message, staged=False)
         for conduit in self.conduits.values():
             conduit.open()
             conduit.serve()
             self._heed(conduit)
+
+    def _take(self, message: dict[str, Any], *, staged: bool) -> None:
+        try:
+            settings = Settings(message)
+            if staged or settings.id not in self.conduits:
+                self.conduits[settings.id] = conduit = Conduit(settings, self._plumbing)
+                conduit.prepare()
+        except (OSError, KeyError, TypeError, ValueError):
+            pass  # its controller will say, or nobody has it any more
 
     # ---- what wakes us ----
 
@@ -94,6 +104,11 @@ class Streams:
             elif conduit := self.parted.get(stream_id):
                 conduit.serve()
                 self._finish(conduit)
+
+    @property
+    def are_written(self) -> bool:
+        """Whether there is a FIFO that somebody may write to, or that has bytes which cannot be moved."""
+        return any(c.fifo >= 0 and self._plumbing.has_writer(c.fifo) for c in self.conduits.values())
 
     def serve(self, now: float) -> None:
         """One bounded portion for each stream that has bytes; then decide how long they rest."""

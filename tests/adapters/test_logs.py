@@ -1,6 +1,7 @@
 """The log sink: FIFOs are made and held, and a pump that comes and goes is always told all it has to know."""
 
 import asyncio
+import json
 import os
 import stat
 from collections.abc import AsyncIterator, Callable
@@ -33,6 +34,11 @@ class World:
             "max_files": 5, "compress": "gzip", "mode": 0o640, "owner": None,
         }  # fmt: skip
         return Stream(**{**standard, **changes})
+
+    def fifos(self) -> list[str]:
+        """The FIFOs that are there, by name."""
+        folder = self.folder / "fifos"
+        return sorted(path.name for path in folder.iterdir() if path.is_fifo())
 
     def restart_pump(self) -> None:
         self.pump.die()
@@ -125,7 +131,7 @@ class TestOpening:
     async def test_another_fifo_takes_the_place_of_the_old_one(self, world: World) -> None:
         world.sink.open(world.stream())
         world.sink.open(world.stream(fifo=str(world.folder / "fifos" / "z")))
-        assert os.listdir(world.folder / "fifos") == ["z"]
+        assert world.fifos() == ["z"]
         assert world.released == [world.stream().fifo]
 
     async def test_where_no_fifo_can_be_made_that_is_trouble_and_tried_again(
@@ -191,7 +197,7 @@ class TestClosing:
         world.sink.open(world.stream())
         world.sink.close("u1/0/a")
         world.sink.open(world.stream(fifo=str(world.folder / "fifos" / "z")))
-        assert os.listdir(world.folder / "fifos") == ["z"]
+        assert world.fifos() == ["z"]
 
     async def test_a_stream_that_only_an_earlier_controller_knew_is_closed_too(self, world: World) -> None:
         world.sink.close("unknown")
@@ -208,20 +214,63 @@ class TestClosing:
         world.pump.say(type="closed", id="u1/0/a")
         await world.until(lambda: world.released)
 
-    async def test_a_sweep_removes_what_nobody_opened(self, world: World) -> None:
+    async def test_a_sweep_has_the_pump_empty_what_nobody_opened_and_then_removes_it(self, world: World) -> None:
         world.sink.open(world.stream())
-        os.mkfifo(world.folder / "fifos" / "left")
+        left = world.folder / "fifos" / "u7-3-out"
+        os.mkfifo(left)
         world.sink.sweep()
-        await world.pump.hears("open", "sweep")
-        assert os.listdir(world.folder / "fifos") == ["a"]
-        assert world.released == [str(world.folder / "fifos" / "left")]
+        *_, message = await world.pump.hears("open", "sweep", "close")
+        assert message["id"] == "u7/3/out"
+        assert world.fifos() == ["a", "u7-3-out"]
+        world.pump.say(type="closed", id="u7/3/out")
+        await world.until(lambda: world.released == [str(left)])
+        assert world.fifos() == ["a"]
+
+    async def test_a_sweep_removes_what_is_no_fifo_and_notes_about_none(self, world: World) -> None:
+        world.sink.open(world.stream())
+        for name in ("file", "gone.to"):
+            (world.folder / "fifos" / name).write_text("{}")
+        world.sink.sweep()
+        assert sorted(os.listdir(world.folder / "fifos")) == ["a", "a.to"]
 
     async def test_a_sweep_leaves_what_is_still_being_drained(self, world: World) -> None:
         world.sink.open(world.stream())
         world.sink.close("u1/0/a")
         world.sink.close("unknown")
         world.sink.sweep()
-        assert os.listdir(world.folder / "fifos") == ["a"]
+        assert world.fifos() == ["a"]
+
+
+class TestNotes:
+    """Beside each FIFO stands what it is for, so that a pump needs nobody to tell it."""
+
+    async def test_the_note_is_what_the_pump_is_told(self, world: World) -> None:
+        world.sink.open(world.stream())
+        (message,) = await world.pump.hears("open")
+        assert json.loads((world.folder / "fifos" / "a.to").read_text()) == message
+
+    async def test_it_follows_the_settings_and_goes_with_the_fifo(self, world: World) -> None:
+        world.sink.open(world.stream())
+        world.sink.open(world.stream(max_size=77))
+        assert json.loads((world.folder / "fifos" / "a.to").read_text())["max_size"] == 77
+        world.sink.close("u1/0/a")
+        await world.pump.hears("open", "open", "close")
+        world.pump.say(type="closed", id="u1/0/a")
+        await world.until(lambda: world.released)
+        assert os.listdir(world.folder / "fifos") == []
+
+    async def test_what_is_left_is_closed_by_the_name_that_its_note_says(self, world: World) -> None:
+        world.sink.open(world.stream())
+        os.mkfifo(world.folder / "fifos" / "x")
+        (world.folder / "fifos" / "x.to").write_text('{"id": "u-9/1/err"}')
+        world.sink.sweep()
+        *_, message = await world.pump.hears("open", "sweep", "close")
+        assert message["id"] == "u-9/1/err"
+
+    async def test_where_it_cannot_be_written_the_stream_is_opened_all_the_same(self, world: World) -> None:
+        (world.folder / "fifos" / "a.to").mkdir(parents=True)
+        world.sink.open(world.stream())
+        await world.pump.hears("open")
 
 
 class TestMarks:

@@ -39,3 +39,17 @@ def test_a_fault_of_ours_over_one_program_is_a_condition_of_that_program(monkeyp
     world.settle()
     assert "InternalError" not in conditions(world, "bad")
     assert len(world.table.alive()) == 2
+
+
+def test_whoever_is_about_to_leave_starts_nothing_but_still_writes_down_what_ends() -> None:
+    world = World()
+    world.apply("web", replicas=1)
+    (process,) = world.table.alive()
+    engine = world.controller.engine
+    engine.hold()
+    world.table.end(process.id, 7)
+    world.controller.loop.after(world.table.drain)
+    while world.controller.schedule.ready:
+        world.controller.schedule.ready.popleft()()
+    assert len(world.table.spawned) == 1
+    assert engine.object("web")["status"]["processes"][0]["lastExit"]["code"] == 7  # type: ignore[index]

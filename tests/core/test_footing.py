@@ -51,6 +51,17 @@ class TestFifos:
         assert not self.is_held(fifo)
         assert log == []
 
+    def test_all_that_a_killed_keeper_held_is_held_again_and_nothing_else(self, fifo, log, tmp_path) -> None:
+        (tmp_path / "file").write_text("no FIFO")
+        (tmp_path / "link").symlink_to(fifo)
+        fifos = footing.Fifos(log, 10)
+        fifos.hold_all(str(tmp_path))
+        fifos.hold_all(str(tmp_path / "none"))
+        assert list(fifos.held) == [fifo]
+        assert self.is_held(fifo)
+        assert log == []
+        fifos.release(fifo)
+
     def test_a_fifo_that_was_replaced_is_opened_again(self, fifo, log) -> None:
         fifos = footing.Fifos(log, 10)
         fifos.hold(fifo)

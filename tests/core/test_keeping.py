@@ -748,6 +748,13 @@ def test_quit_ends_the_pump_first_then_hangs_up_on_the_controller(up: Story) -> 
     assert up.keeping.wake_at == FOREVER
 
 
+def test_where_processes_are_kept_the_pump_stays_with_them(up: Story) -> None:
+    up.say("quit", code=0, keep=True)
+    assert up.world.take() == [("hang up",)]
+    up.dies(up.controller, 0)
+    assert up.keeping.finished
+
+
 def test_nothing_is_started_again_while_leaving_and_signals_and_quits_change_nothing(up: Story) -> None:
     up.say("quit", code=256 + 4)
     up.world.take()

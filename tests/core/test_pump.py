@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import json
 import os
 import signal
 import socket
@@ -30,6 +31,35 @@ def opened(bench: PumpBench) -> PumpBench:
     bench.connect()
     bench.say(bench.message())
     return bench
+
+
+class TestTakingOver:
+    @pytest.fixture
+    def fifos(self, tmp_path: Path) -> Path:
+        (tmp_path / "fifos").mkdir()
+        return tmp_path / "fifos"
+
+    def test_a_pump_that_starts_serves_what_is_noted_beside_the_fifos_before_anybody_told_it(self, fifos: Path) -> None:
+        os.mkfifo(fifos / "a")
+        note = {"type": "open", "id": "u/0/out", "fifo": str(fifos / "a"), "path": str(fifos.parent / "log" / "a.log")}
+        bounds = {"max_size": 0, "max_files": 5, "compress": "none", "mode": 0o640}
+        (fifos / "a.to").write_text(json.dumps(note | bounds))
+        writer = os.open(fifos / "a", os.O_RDWR)
+        os.write(writer, b"before anybody was there\n")
+        with closing(PumpBench(fifos.parent)) as bench:
+            os.write(writer, b"and after\n")
+            bench.turns()
+            os.close(writer)
+            assert bench.read() == b"before anybody was there\nand after\n"
+
+    @pytest.mark.parametrize("note", ["", "[]", "7", '{"id": "u/0/out"}', '{"id": 1, "fifo": null, "path": "\\u0000"}'])
+    def test_a_note_that_says_nothing_is_passed_over(self, fifos: Path, note: str) -> None:
+        os.mkfifo(fifos / "a")
+        (fifos / "a.to").write_text(note)
+        (fifos / "gone.to").write_text(note)
+        with closing(PumpBench(fifos.parent)) as bench:
+            bench.turns()
+            assert bench.pump.streams.conduits == {}
 
 
 class TestStreams:
@@ -290,12 +320,35 @@ class TestController:
 
 
 class TestLeaving:
-    def test_when_the_keeper_is_gone_it_leaves_after_a_last_drain(self, opened: PumpBench) -> None:
-        opened.pipe().write(b"last\n")
+    def test_when_the_keeper_is_gone_it_stays_as_long_as_somebody_writes(self, opened: PumpBench) -> None:
+        writer = opened.pipe()
         os.close(opened.life_writer)
+        opened.turns()
+        writer.write(b"what nobody else holds\n")
+        opened.pump.streams.retry_at = time.monotonic()
+        opened.turns()
+        assert opened.read() == b"what nobody else holds\n"
+        assert not opened.pump.leaving
+        writer.write(b"last\n")
+        opened.pipes.pop("a").close()
+        opened.pump.streams.retry_at = time.monotonic()
         opened.pump.run()
-        assert opened.read() == b"last\n"
+        assert opened.read() == b"what nobody else holds\nlast\n"
         assert opened.pump.drain_seconds < 1
+
+    def test_an_orphan_without_writers_leaves_at_once(self, bench: PumpBench) -> None:
+        os.close(bench.life_writer)
+        bench.pump.run()
+        assert bench.pump.drain_seconds < 1
+
+    def test_told_by_the_next_keeper_an_orphan_leaves_to_it_what_is_not_moved(self, opened: PumpBench) -> None:
+        opened.pipe()
+        os.close(opened.life_writer)
+        opened.turns()
+        os.write(opened.signals_writer, bytes([signal.SIGTERM]))
+        opened.turns()
+        assert opened.pump.leaving
+        assert opened.pump.drain_seconds == pump.HANDED_OVER_SECONDS
 
     def test_what_the_keeper_may_say_on_the_life_descriptor_means_nothing(self, opened: PumpBench) -> None:
         os.write(opened.life_writer, b"?")

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import stat
 
 import pytest
@@ -96,10 +97,21 @@ class TestLock:
         os.close(self.left_behind(path, "controller 5 6").fd)
         lock = self.held_by(path)
         assert lock._former[1:] == ["controller 5 6"]
-        lock.note("pump", os.getpid())
         lock.release()
         with open(path, encoding="utf-8") as file:
             assert file.read() == ""
+
+    def test_a_pump_that_stays_is_left_to_the_next_keeper(self, path, log, monkeypatch) -> None:
+        lock = self.held_by(path)
+        lock.note("controller", 2**22 + 1)
+        lock.note("pump", os.getpid())
+        lock.release()
+        monkeypatch.setattr(statelock, "has_left", lambda *_: True)
+        monkeypatch.setattr(statelock, "signal_stranger", lambda *_: None)
+        following = self.held_by(path)
+        following.outlast_former(log)
+        following.release()
+        assert log == [f"waiting for the former pump (pid {os.getpid()}) to leave"]
 
     def test_who_stays_is_killed_and_a_zombie_counts_as_gone(self, path, log, monkeypatch) -> None:
         monkeypatch.setattr(statelock, "FORMER_SECONDS", 0.0)
@@ -120,14 +132,25 @@ class TestLock:
 
     def test_who_leaves_in_time_is_left_alone(self, path, log, monkeypatch) -> None:
         monkeypatch.setattr(statelock, "has_left", lambda *_: True)
+        monkeypatch.setattr(statelock, "signal_stranger", lambda *_: None)
         lock = self.left_behind(path, f"pump {os.getpid()} {wire.start_ticks(os.getpid())}")
         lock.outlast_former(log)
         lock.release()
         assert log == [f"waiting for the former pump (pid {os.getpid()}) to leave"]
 
+    def test_only_a_pump_has_to_be_asked(self, path, log, monkeypatch) -> None:
+        asked: list[signal.Signals] = []
+        monkeypatch.setattr(statelock, "has_left", lambda *_: True)
+        monkeypatch.setattr(statelock, "signal_stranger", lambda pid, start_ticks, number: asked.append(number))
+        ours = f"{os.getpid()} {wire.start_ticks(os.getpid())}"
+        lock = self.left_behind(path, f"controller {ours}", f"pump {ours}")
+        lock.outlast_former(log)
+        lock.release()
+        assert asked == [signal.SIGTERM]
+
     def test_who_cannot_be_killed_keeps_the_next_keeper_out(self, path, log, monkeypatch) -> None:
         monkeypatch.setattr(statelock, "FORMER_SECONDS", 0.0)
-        monkeypatch.setattr(statelock, "kill_stranger", lambda pid, start_ticks: None)
+        monkeypatch.setattr(statelock, "signal_stranger", lambda *_: None)
         lock = self.left_behind(path, f"pump {os.getpid()} {wire.start_ticks(os.getpid())}")
         with pytest.raises(Refused, match="not even by SIGKILL") as refused:
             lock.outlast_former(log)
@@ -141,8 +164,8 @@ class TestLock:
         assert statelock.has_left(1, 1, float("inf"))
 
     def test_a_stranger_with_the_same_pid_is_never_killed(self) -> None:
-        statelock.kill_stranger(os.getpid(), wire.start_ticks(os.getpid()) + 1)
-        statelock.kill_stranger(2**22 + 1, 7)
+        statelock.signal_stranger(os.getpid(), wire.start_ticks(os.getpid()) + 1, signal.SIGKILL)
+        statelock.signal_stranger(2**22 + 1, 7, signal.SIGKILL)
 
 
 def _settle(pid: int, log: Lines) -> bool:
