@@ -290,6 +290,12 @@ class Bindings:
         if binding.meter is not None:
             binding.meter.look()
 
+    def look_for(self, controlled: Controlled) -> None:
+        """A run-once process of this Program ended, and all work that was counted is taken: is there more by now?"""
+        binding = self.by_name.get(controlled.bound.by.partition("/")[2]) if controlled.bound else None
+        if binding is not None:
+            self.look(binding)
+
     # --- deciding -----------------------------------------------------------------------------------------------------
 
     def _decide(self, binding: Binding) -> None:

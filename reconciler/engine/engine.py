@@ -66,6 +66,7 @@ class Engine:
         self._intake, self._loop = intake, loop
         self._programs, self._publisher, self._conditions = programs, publisher, conditions
         self._bindings = bindings
+        loop.observer.is_free = bindings.look_for
         self.bindings = BindingVerbs(clock, bindings, programs, publisher)
         self._drained: Callable[[], None] | None = None
         self._started_at = clock.wall()

@@ -49,6 +49,7 @@ class Observer:
         self.exits = 0
         self.failed: Callable[[Controlled, int], None] = lambda controlled, ordinal: None  # a run did not end well
         self.ended: Callable[[Controlled, int], None] = lambda controlled, ordinal: None  # a main process did
+        self.is_free: Callable[[Controlled], None] = lambda controlled: None  # it ended, and no work is known to wait
         table.on_exit(self.exited)
 
     def record(self, controlled: Controlled, record: Record, *, durable: bool = False) -> None:
@@ -88,6 +89,9 @@ class Observer:
         )
         self.record(controlled, record, durable=judged.done)
         self.exits += 1
+        work = controlled.ledger.observed.work
+        if work is not None and work <= 0:
+            self.is_free(controlled)
         self.ended(controlled, ordinal)
         if judged.outcome in (Outcome.FAILED, Outcome.UNKNOWN):
             self.failed(controlled, ordinal)

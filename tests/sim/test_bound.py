@@ -165,6 +165,15 @@ def test_one_process_is_started_for_each_piece_and_none_for_nothing() -> None:
     assert condition(world, "Ready")[0] == "True"
 
 
+def test_the_end_of_the_last_counted_piece_is_a_reason_to_look_again() -> None:
+    world = bound(World(), 0, program=RUN_ONCE)
+    world.queue("mails", read(2))
+    meter = world.controller.meters.meters["mails"]
+    before = meter.looks
+    world.end(world.table.alive()[0].id)
+    assert meter.looks == before + 1
+
+
 def test_pieces_that_are_in_work_are_not_started_for_again() -> None:
     world = bound(World(), 0, program=RUN_ONCE)
     world.queue("mails", read(3))

@@ -28,6 +28,7 @@ class FakeMeters:
         self._queues = queues
         self.told: dict[str, Callable[[Sequence[QueueAnswer]], None]] = {}
         self.asked: dict[str, tuple[QueueAsked, ...]] = {}
+        self.meters: dict[str, FakeMeter] = {}
 
     def open(
         self,
@@ -37,7 +38,8 @@ class FakeMeters:
         told: Callable[[Sequence[QueueAnswer]], None],
     ) -> FakeMeter:
         self.asked[name], self.told[name] = tuple(asked), told
-        return FakeMeter(self, name)
+        self.meters[name] = FakeMeter(self, name)
+        return self.meters[name]
 
     def answer(self, name: str) -> None:
         """A look comes back."""
