@@ -29,6 +29,9 @@ from reconciler.model.state import NEVER
 BOOT_SECONDS = 1.0
 """runOnce, where a queue does not tell what is reserved: how long a process is taken to be on its way to its piece."""
 
+DUE_SECONDS = 0.1
+"""For how long after a piece has fallen due one is told to look, whatever else is decided just then."""
+
 STALL_PROBE_SECONDS = 5.0
 """runOnce and stalled: how often one process is started all the same, to see whether it gets something to do."""
 
@@ -86,7 +89,7 @@ def decide(
         step = _started(spec, wish, memory, standing)
     else:
         step = _followed(spec, wish, memory, standing)
-    due_at = _due_at(triggers)
+    due_at = _due_at(triggers, now)
     wakes = (step.wake_at, due_at, *(memory.stalled_since + spec.stall_timeout for memory in triggers))
     return Decision(
         step.replicas,
@@ -285,13 +288,11 @@ def _policies(spec: QueueBindingSpec) -> tuple[Policy, ...]:
     return (*spec.behavior.scale_up.policies, *spec.behavior.scale_down.policies)
 
 
-def _due_at(triggers: Sequence[TriggerMemory]) -> float:
-    """When the first piece that is not due yet will be."""
-    return min(
-        (
-            memory.read_at + memory.reading.next_due_seconds
-            for memory in triggers
-            if memory.reading is not None and memory.reading.next_due_seconds is not None
-        ),
-        default=NEVER,
+def _due_at(triggers: Sequence[TriggerMemory], now: float) -> float:
+    """When the first piece that is not due yet will be. What has been due for a moment is being looked at by now."""
+    moments = (
+        memory.read_at + memory.reading.next_due_seconds
+        for memory in triggers
+        if memory.reading is not None and memory.reading.next_due_seconds is not None and not memory.failures
     )
+    return min((at for at in moments if at > now - DUE_SECONDS), default=NEVER)

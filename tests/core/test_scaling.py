@@ -117,10 +117,20 @@ def test_the_moment_when_work_falls_due_is_told_apart_from_other_reasons_to_wake
     bound = Bound(two_queues(), written=1)
     decision = bound.at(10.0, waiting(0, next_due_seconds=7.0), waiting(0, next_due_seconds=3.0))
     assert (decision.due_at, decision.wake_at) == (13.0, 13.0)
+    bound.now = 13.05
+    assert bound.decide([None, None]).due_at == 13.0  # whatever else was decided just then: look at the queue
     bound.now = 14.0
     decision = bound.decide([None, None])
-    assert decision.due_at == 13.0  # look at the queue
-    assert decision.wake_at == 70.0  # and decide again when the cool-down is over
+    assert decision.due_at == 17.0  # that look is on its way; here is the next
+    bound.now = 18.0
+    assert bound.decide([None, None]).due_at == NEVER
+
+
+def test_what_a_queue_said_of_due_work_is_forgotten_while_it_cannot_be_read() -> None:
+    bound = Bound(spec_of(), written=1)
+    bound.at(10.0, waiting(0, next_due_seconds=7.0))
+    decision = bound.at(11.0, REFUSED)
+    assert (decision.due_at, decision.wake_at) == (NEVER, NEVER)
 
 
 def test_views_show_what_was_measured() -> None:
