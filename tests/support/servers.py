@@ -7,6 +7,7 @@ tests/adapters/queues/conftest.py.
 """
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -26,11 +27,19 @@ STOP_SECONDS = 20.0
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
+    """A port of the loopback interface that nobody listens on, and that the kernel gives to no client.
+
+    Who tries again and again to reach a server that is away may be given the server's port for its own end, reaches
+    itself then, and keeps the port from the server that comes back.
+    """
+    while True:
+        port = random.randint(20_000, 32_000)  # below net.ipv4.ip_local_port_range
+        with socket.socket() as taken:
+            try:
+                taken.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def until(condition: Callable[[], bool], seconds: float, what: str) -> None:
