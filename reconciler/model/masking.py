@@ -12,10 +12,10 @@ MASK = "***"
 
 _SECRET_KEY = re.compile(r"passw|secret|token|credential|authorization|api-?_?key|private-?_?key|cookie", re.IGNORECASE)
 _POINTERS = ("FromEnv", "FromFile")
-# Greedy up to the last `@` before the end of the authority: people forget to escape one in a password.
-_URL_PASSWORD = re.compile(r"(?P<start>[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#:@]*:)(?P<password>[^\s/?#]+)(?=@)")
+# Up to the last `@`, whatever is before it: people forget to escape a password. Too much masked is no harm.
+_URL_PASSWORD = re.compile(r"(?P<start>[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#:@]*:)(?P<password>\S+)(?=@)")
 _NAMED_PASSWORD = re.compile(
-    r"(?P<start>\b(?:password|passwd|pwd|token|secret)\s*=\s*)(?P<value>'[^']*'|[^\s&;,)]+)", re.I
+    r"(?P<start>\b(?:password|passwd|pwd|token|secret)\s*=\s*)(?P<value>'[^']*'|[^\s&;,)]+)", re.IGNORECASE
 )
 _SHORT = 3  # shorter secrets are masked only where they stand as words of their own
 

@@ -20,6 +20,7 @@ import pytest
 PROOFS = {
     "beanstalkd": "beanstalkd",
     "mariadb-server-core": "mariadbd",
+    "openssl": "openssl",
     "postgresql": "postgres",
     "prometheus": "prometheus",
     "rabbitmq-server": "rabbitmq-server",

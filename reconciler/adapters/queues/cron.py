@@ -43,7 +43,7 @@ class _Driver:
         settings = opening.settings(asked, Cron)
         try:
             zone = ZoneInfo(settings.timezone)
-        except (OSError, ValueError):
+        except (OSError, ValueError, KeyError):
             message = f"timezone: this host does not know {settings.timezone!r}; write one such as Europe/Berlin"
             raise QueueReadFailed("BadMetadata", f"{message} (Debian: apt install tzdata)") from None
         clock = Clock(settings, zone)
