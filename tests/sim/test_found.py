@@ -249,3 +249,25 @@ def test_a_spec_of_another_release_is_looked_after_and_not_started() -> None:
     world.apply("web", replicas=2)
     world.settle()
     assert running(world) == 2
+
+
+def test_a_start_that_is_held_back_asks_for_no_time() -> None:
+    """The witness was wrong here, too: it asked for the time that a start would need which was not made."""
+    world = World(most_starting=1)
+    world.moods["web"] = Behaviour(exits_after=1.0, leaves=1, leaves_for=1.0, leaves_heed=False)
+    world.apply("web", replicas=3)
+    world.end(world.table.alive()[0].id)
+    world.kill_controller()
+    world.settle()
+    assert running(world) == 3
+
+
+def test_who_started_before_a_reboot_is_not_starting_after_it() -> None:
+    """And here it took a process for one of the same number before the reboot."""
+    world = World(most_starting=1)
+    world.apply("mail", replicas=2)
+    world.reboot()
+    world.end(world.table.alive()[0].id)
+    world.reboot()
+    world.settle()
+    assert running(world, "mail") == 2

@@ -97,6 +97,7 @@ class Checks:
         """Times of another boot mean nothing."""
         self.drains.clear()
         self.seats.clear()
+        self.untried.clear()  # numbers of processes begin anew, too
         self.shaken()
         for book in self.books.values():
             book.exited_at = book.started_at = -NEVER

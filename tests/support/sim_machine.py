@@ -162,7 +162,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.0, 0.4, 3.0]))
     def keeper_is_slow(self, seconds: float) -> None:
-        self.world.keeper_seconds = seconds
+        self.world.keeper_takes(seconds)
 
     @rule(away=st.sampled_from([0.0, 5.0]))
     def keeper_dies(self, away: float) -> None:

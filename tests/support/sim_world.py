@@ -330,6 +330,12 @@ class World:
             del self._kept[process]
         return True
 
+    def keeper_takes(self, seconds: float) -> None:
+        """How long the keeper takes to report an exit from now on, also one that it has not got to yet."""
+        self.keeper_seconds = seconds
+        at = self.clock.now() + seconds
+        self._untold = {process: min(due, at) for process, due in self._untold.items()}
+
     def lose_keeper(self, away_seconds: float = 0.0) -> None:
         """The keeper dies, so the controller leaves. What ends meanwhile, or later as an orphan, nobody can explain."""
         self._leave()
@@ -404,7 +410,7 @@ class World:
         self.moods.clear()
         self.surroundings.lacking.clear()
         self.fate.relent()
-        self.keeper_seconds = 0.0
+        self.keeper_takes(0.0)
         self.run()
         for _ in range(MOMENTS_TO_SETTLE):
             if not self.at_rest:
