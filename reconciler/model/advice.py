@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+from reconciler.model.binding import QueueBindingSpec
 from reconciler.model.manifest import Manifest
 from reconciler.model.placing import place_of
 from reconciler.model.problems import Problem
@@ -32,9 +33,11 @@ class _Advice(NamedTuple):
 def advice(manifest: Manifest) -> list[Problem]:
     """Warnings about one manifest."""
     spec = manifest.spec
-    if not isinstance(spec, ProgramSpec):
-        return []
-    found = [*_without_effect(spec), *_shell(spec), *_queue_time(spec), *_once(spec)]
+    found: list[_Advice] = []
+    if isinstance(spec, ProgramSpec):
+        found = [*_without_effect(spec), *_shell(spec), *_queue_time(spec), *_once(spec)]
+    elif isinstance(spec, QueueBindingSpec):
+        found = list(_scaling(spec))
     return [warning(manifest, *row) for row in found]
 
 
@@ -54,6 +57,21 @@ def warning(manifest: Manifest, field: str, message: str, hint: str = "") -> Pro
     place = place_of(manifest.written, field) if manifest.written else None
     line, column = (place.line, place.column) if place else (manifest.line, 1)
     return Problem(manifest.file, line, column, f"spec.{field}", message, hint, "warning")
+
+
+def _scaling(spec: QueueBindingSpec) -> Iterator[_Advice]:
+    if all(trigger.metric == "age" for trigger in spec.triggers):
+        yield _Advice(
+            "triggers",
+            "ask for more by the age of work only: the count comes down when there is nothing left to do, not before",
+            "put a trigger with metric: depth beside",
+        )
+    if spec.behavior.scale_up.select_policy == "Disabled" and spec.min_replica_count == 0:
+        yield _Advice(
+            "behavior.scaleUp.selectPolicy",
+            "Disabled keeps the count from ever rising, from 0 too",
+            "write minReplicaCount: 1",
+        )
 
 
 def _without_effect(spec: ProgramSpec) -> Iterator[_Advice]:

@@ -66,6 +66,26 @@ def test_pieces_that_are_timed_but_not_counted_are_at_least_one():
     assert not is_metered(meter)
 
 
+def test_what_ended_is_what_came_and_is_not_there_any_more():
+    before = QueueReading(3, 1, delayed=0, arrived=10)
+    meter = metered(Meter(), before, QueueReading(5, 2, delayed=1, arrived=16), 1.0)
+    assert meter.samples == 6 - 2 - 1 - 1
+    assert meter.service_seconds == pytest.approx(1.5 / 2)
+
+
+def test_short_pieces_are_timed_as_well_as_long_ones():
+    meter = after([QueueReading(0), *[QueueReading(0, service_seconds=0.02)] * 30])
+    assert meter.service_seconds == pytest.approx(0.02)
+    assert meter.open_elapsed == 0
+
+
+def test_the_service_time_fades_by_the_time_since_the_last_piece_ended():
+    meter = Meter(finished=1.0, work_seconds=4.0, samples=1, open_elapsed=6.0)
+    meter = metered(meter, QueueReading(0, 1, completed=0), QueueReading(0, 1, completed=1), 4.0)
+    assert meter.finished == pytest.approx(1.5)
+    assert meter.work_seconds == pytest.approx(4.0 / 2 + 4.0)
+
+
 def test_a_counter_that_starts_anew_is_no_arrival_and_no_departure():
     before = QueueReading(5, 1, arrived=1000, completed=990)
     meter = metered(Meter(), before, QueueReading(0, 0, arrived=3, completed=3), 1.0)

@@ -4,7 +4,7 @@ import pytest
 
 from reconciler.model.advice import advice, doubtful, root_warning
 from reconciler.model.support import NOT_YET, not_yet_supported
-from support.reading import manifest, program, read
+from support.reading import binding_text, manifest, program, read
 
 
 def advised(spec: str) -> list[str]:
@@ -107,6 +107,30 @@ def test_who_knows_that_it_would_run_as_root_says_so():
 def test_a_config_needs_no_advice():
     (found,) = read("{apiVersion: reconciler/v1, kind: Config, metadata: {name: a}, spec: {}}").manifests
     assert advice(found) == []
+
+
+AGE = "{type: beanstalkd, name: a, metadata: {tube: a}, metric: age, target: 30}"
+DEPTH = "{type: beanstalkd, metadata: {tube: a}}"
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        (f"triggers: [{AGE}]", ["F:7:13: spec.triggers: ask for more by the age of work only"]),
+        (f"triggers: [{AGE}, {DEPTH}]", []),
+        (
+            f"triggers: [{DEPTH}]\nbehavior: {{scaleUp: {{selectPolicy: Disabled}}}}",
+            ["F:8:38: spec.behavior.scaleUp.selectPolicy: Disabled keeps the count from ever rising"],
+        ),
+        (f"triggers: [{DEPTH}]\nminReplicaCount: 1\nbehavior: {{scaleUp: {{selectPolicy: Disabled}}}}", []),
+        (f"triggers: [{DEPTH}]\nbehavior: {{scaleDown: {{selectPolicy: Disabled}}}}", []),
+    ],
+)
+def test_a_binding_that_hardly_does_what_is_meant_is_told(spec, told):
+    (found,) = read(binding_text(spec)).manifests
+    said = [str(problem) for problem in advice(found)]
+    assert len(said) == len(told)
+    assert all(line.startswith(begin) for line, begin in zip(said, told, strict=True)), said
 
 
 USED = {
