@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from reconciler.model.identity import ProcessId
-from reconciler.model.launch import Launch
+from reconciler.model.launch import Credentials, Launch
 from reconciler.model.queues import QueueReadFailed, QueueReading
 
 
@@ -201,6 +201,7 @@ class QueueAsked(NamedTuple):
     working_dir: str  # of the bound Program: `laravel` reads its `.env` there
     environment: Mapping[str, str]  # of the bound Program, as far as it is known without an ordinal
     count_at_most: int  # counting further changes no decision
+    credentials: Credentials | None = None  # of its processes, on whose behalf files are read; None: the controller's
 
 
 class QueueDriver(Protocol):

@@ -15,6 +15,7 @@ from reconciler.cli.sources import read_sources
 from reconciler.cli.validate import decoded
 
 if TYPE_CHECKING:
+    from reconciler.model.launch import Credentials
     from reconciler.model.objects import Declaration
     from reconciler.model.scaling import Look
 
@@ -72,26 +73,26 @@ def _looks(manifest: "Declaration", spec: Any, program: "Declaration | None") ->
     from reconciler.engine.binding import questions
     from reconciler.model.scaling import Look
 
-    directory, environment = _surroundings(program)
-    for asked in questions(spec, directory, environment):
+    for asked in questions(spec, *_surroundings(program)):
         asking = Asking(asked, driver_for)
         yield Look(time.monotonic(), asking.read())
         if asking.reader is not None:
             asking.reader.close()
 
 
-def _surroundings(program: "Declaration | None") -> tuple[str, dict[str, str]]:
-    """Directory and variables that the Program would have on this host."""
+def _surroundings(program: "Declaration | None") -> "tuple[str, dict[str, str], Credentials | None]":
+    """Directory, variables and ids that the Program would have on this host."""
     from reconciler.adapters.surroundings import Surroundings
     from reconciler.core import launching
     from reconciler.model.manifest import program_from_canonical
 
     if program is None:
-        return "", {}
+        return "", {}, None
     spec = program_from_canonical(program.canonical)
     facts = Surroundings().read(program.name, spec)
     if not facts.startable:
-        return spec.working_dir, launching.written_values(spec)
+        return spec.working_dir, launching.written_values(spec), facts.credentials
     template = launching.template(spec, facts, name=program.name, uid="", revision="", state_dir="/")
     directory = template.directory
-    return directory if isinstance(directory, str) else spec.working_dir, dict(template.environment)
+    where = directory if isinstance(directory, str) else spec.working_dir
+    return where, dict(template.environment), facts.credentials

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from reconciler.core.demand import counted_at_most
 from reconciler.engine.controlled import Controlled
 from reconciler.model.binding import QueueBindingSpec
+from reconciler.model.launch import Credentials
 from reconciler.model.objects import Accepted
 from reconciler.model.overrides import Wish
 from reconciler.model.queues import QueueReading
@@ -56,11 +57,13 @@ class Binding:
         return self.spec.scale_target_ref.name
 
 
-def questions(spec: QueueBindingSpec, directory: str, environment: Mapping[str, str]) -> Iterable[QueueAsked]:
-    """What to ask for each trigger, of a Program that starts here with these variables."""
+def questions(
+    spec: QueueBindingSpec, directory: str, environment: Mapping[str, str], credentials: Credentials | None
+) -> Iterable[QueueAsked]:
+    """What to ask for each trigger, of a Program that starts here with these variables and ids."""
     for trigger in spec.triggers:
         most = counted_at_most(spec, trigger)
-        yield QueueAsked(trigger.type, trigger.metadata, directory, environment, most)
+        yield QueueAsked(trigger.type, trigger.metadata, directory, environment, most, credentials)
 
 
 def work_in(looks: Iterable[Look | None]) -> tuple[float | None, float | None]:

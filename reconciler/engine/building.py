@@ -12,7 +12,7 @@ from reconciler.core import launching
 from reconciler.core.launching import Facts
 from reconciler.engine.controlled import Built, Controlled
 from reconciler.model.advice import doubtful
-from reconciler.model.launch import Launch
+from reconciler.model.launch import NOBODY, Credentials, Launch
 from reconciler.model.manifest import merged, understood
 from reconciler.model.objects import Accepted
 from reconciler.model.program import ProgramSpec
@@ -100,13 +100,13 @@ class Builder:
             return ()
         return tuple(Stream(*t) for t in launching.streams(template, ordinal, controlled.desired.replicas))
 
-    def surroundings_of(self, controlled: Controlled) -> tuple[str, Mapping[str, str]]:
-        """Directory and variables of its processes, as far as no ordinal is needed to tell."""
+    def surroundings_of(self, controlled: Controlled) -> tuple[str, Mapping[str, str], Credentials | None]:
+        """Directory, variables and ids of its processes, as far as no ordinal is needed to tell."""
         template, spec = controlled.built.template, controlled.built.spec
-        if template is None:
-            return spec.working_dir, launching.written_values(spec)
-        directory = template.directory
-        return directory if isinstance(directory, str) else spec.working_dir, template.environment
+        if template is None:  # of whom the user is not known, nothing is read that not everybody may read
+            return spec.working_dir, launching.written_values(spec), None if spec.user is None else NOBODY
+        directory = template.directory if isinstance(template.directory, str) else spec.working_dir
+        return directory, template.environment, template.settings.credentials
 
     def process_name(self, controlled: Controlled, ordinal: int) -> str:
         """What the process is called for display."""

@@ -21,6 +21,7 @@ from reconciler.engine.loop import Loop
 from reconciler.engine.publish import Publisher
 from reconciler.engine.revisions import Revisions, RevisionStore
 from reconciler.model.identity import Key, ProcessId
+from reconciler.model.launch import Credentials
 from reconciler.model.objects import Accepted, StateWriteFailed
 from reconciler.model.overrides import Overrides
 from reconciler.model.revision import changed_fields, uses_count
@@ -317,8 +318,8 @@ class Programs:
         edit = self.edit(before, after, controlled.built.digests, built.digests)
         return effect_of(old, new, observed, edit)
 
-    def surroundings_of(self, controlled: Controlled) -> tuple[str, Mapping[str, str]]:
-        """Where its processes start and the variables they get, as far as no ordinal is needed to tell."""
+    def surroundings_of(self, controlled: Controlled) -> tuple[str, Mapping[str, str], Credentials | None]:
+        """Where its processes start, the variables and ids they get, as far as no ordinal is needed to tell."""
         return self._builder.surroundings_of(controlled)
 
     def effective(self, canonical: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,9 @@ class Credentials(NamedTuple):
     groups: tuple[int, ...]
 
 
+NOBODY = Credentials(65534, 65534, ())
+
+
 @dataclass(frozen=True, slots=True)
 class Launch:
     """One process to be, fully expanded: no `$(NAME)`, no relative path, no name of a user is left in it."""

@@ -13,10 +13,9 @@ import pytest
 
 from reconciler.adapters.surroundings import Surroundings
 from reconciler.adapters.surroundings.accounts import MOST_REMEMBERED, REMEMBERED_SECONDS, Accounts
-from reconciler.adapters.surroundings.files import content
 from reconciler.adapters.surroundings.reading import LARGEST_ENV_FILE_BYTES
-from reconciler.adapters.surroundings.refusal import Refused
 from reconciler.core.launching import Account, Facts
+from reconciler.hostfiles import Refused, content
 from reconciler.model.launch import Credentials
 from reconciler.model.manifest import program_from_canonical
 

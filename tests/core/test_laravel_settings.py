@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.core.laravel.configuration import Configuration
+from reconciler.core.laravel import conventions
+from reconciler.core.laravel.configuration import Configuration, merged
 from reconciler.core.laravel.phpvalues import Unknown
 from reconciler.core.laravel.settings import BeanstalkdQueues, DatabaseQueues, RedisQueues, Wanted, queues_of
 from reconciler.model.queues import QueueReadFailed
@@ -216,6 +217,27 @@ class TestWhichConnection:
         assert "config has no queue connection 'nope'; it has: sync, database" in refusal("nope")
         with pytest.raises(QueueReadFailed, match="it has: none"):
             queues_of(Configuration(None, None, "config", ""), Wanted())
+
+
+def test_a_file_lies_over_the_framework_s_own():
+    below = {"default": "a", "other": 1, "connections": {"x": {"driver": "x", "y": 1}, "z": 2}}
+    above = {"default": "b", "connections": {"x": {"driver": "q"}}}
+    expected = {"default": "b", "other": 1, "connections": {"x": {"driver": "q"}, "z": 2}}
+    assert merged([below, above]) == expected
+    assert merged([below, {"default": "b"}]) == {**below, "default": "b"}
+    assert merged([below, Unknown("x")]) == Unknown("x")
+    assert merged([Unknown("x"), above]) == above
+    assert merged([]) is None
+
+
+def test_what_the_framework_ships():
+    env = {"QUEUE_DRIVER": "redis", "APP_NAME": "A B", "DATABASE_URL": "mysql://h/x"}
+    shipped = Configuration(conventions.queue(env, "/srv"), conventions.database(env, "/srv"), "config", "")
+    assert queues_of(shipped, NOTHING) == RedisQueues(
+        ("default",), "redis://127.0.0.1:6379", None, None, 0, "a_b_database_", 90
+    )
+    assert queues_of(shipped, Wanted(connection="database")).place == "mysql://h:3306/x"
+    assert queues_of(shipped, Wanted(connection="beanstalkd")).url == "beanstalk://localhost:11300"
 
 
 class TestWhatIsNotRead:

@@ -48,6 +48,7 @@ def seen(opened: QueueReader) -> float | None:
 
 SLOWLY = {
     "redis": b"+OK" + b" " * 1000,
+    "laravel": b"+OK" + b" " * 1000,
     "beanstalkd": b"OK 1000\r\n" + b" " * 1000,
     "postgresql": b"NR" + b"\0\0\0\x7f" + b" " * 1000,
     "rabbitmq": b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n{" + b" " * 1000,

@@ -144,6 +144,41 @@ class RedisRig(ServerRig):
         return [self.server.say(*way) for way in ways], sorted(self.server.say("KEYS", f"*{name}*").split())
 
 
+class LaravelRig(ServerRig):
+    """A queue in redis as Laravel keeps it, for an application that is elsewhere. (Real ones are in tests/e2e.)"""
+
+    kind = "laravel"
+    makes = Redis
+    secret = Redis.password
+
+    def metadata(self, name: str) -> dict[str, Any]:
+        who = {"url": self.server.url, "username": "guarded", "password": self.secret}
+        return {**who, "prefix": "shop_database_", "queues": [name]}
+
+    def key(self, name: str) -> str:
+        """Of the list."""
+        return f"shop_database_queues:{name}"
+
+    def put(self, name: str, count: int = 1) -> None:
+        self.server.say("RPUSH", self.key(name), *(json.dumps({"uuid": number}) for number in range(count)))
+
+    def take(self, name: str) -> None:
+        self.server.say("LPOP", self.key(name))
+        self.server.say("ZADD", f"{self.key(name)}:reserved", self.now() + 90, "work")
+
+    def delay(self, name: str, seconds: int) -> None:
+        self.server.say("ZADD", f"{self.key(name)}:delayed", self.now() + seconds, f"later {seconds}")
+
+    def now(self) -> int:
+        """The server's time, in seconds since the epoch."""
+        return int(self.server.say("TIME").split(b"\r\n")[2])
+
+    def state(self, name: str) -> object:
+        key = self.key(name)
+        ways = (("LRANGE", key, 0, -1), *(("ZRANGE", f"{key}:{what}", 0, -1) for what in ("delayed", "reserved")))
+        return [self.server.say(*way) for way in ways], sorted(self.server.say("KEYS", f"*{name}*").split())
+
+
 class BeanstalkdRig(ServerRig):
     """A tube."""
 

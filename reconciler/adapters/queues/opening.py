@@ -5,11 +5,12 @@ where whatever a driver, a library or a server may say or raise becomes a QueueR
 """
 
 import os
-import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from reconciler import hostfiles
+from reconciler.model.launch import Credentials
 from reconciler.model.masking import secrets_in, without
 from reconciler.model.metadata import Metadata
 from reconciler.model.queues import QueueReadFailed, QueueReading
@@ -37,18 +38,12 @@ def settings(asked: QueueAsked, model: type[MetadataT]) -> MetadataT:
     return found
 
 
-def read_secret(path: str) -> bytes:
-    """The content of a regular file that is not large. Raises OSError with a reason in words."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+def read_secret(path: str, reader: Credentials | None = None) -> bytes:
+    """The content of a regular file that is not large, for a process with these ids. Raises OSError with a reason."""
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError("is not a regular file")
-        content = os.read(descriptor, LARGEST_SECRET_BYTES + 1)
-    finally:
-        os.close(descriptor)
-    if len(content) > LARGEST_SECRET_BYTES:
-        raise OSError(f"is larger than {LARGEST_SECRET_BYTES >> 10} KiB")
-    return content
+        return hostfiles.content(path, LARGEST_SECRET_BYTES, reader)
+    except hostfiles.Refused as refused:
+        raise OSError(str(refused)) from None
 
 
 def resolved(
@@ -89,8 +84,8 @@ def _from_file(key: str, path: str, _: Mapping[str, str], working_dir: str, read
 class SafeDriver:
     """Implements ports.QueueDriver over any driver: ours, and those of plug-ins."""
 
-    def __init__(self, driver: QueueDriver, read_file: ReadFile = read_secret) -> None:
-        """`read_file` reads for keys that end in FromFile, and raises OSError."""
+    def __init__(self, driver: QueueDriver, read_file: ReadFile | None = None) -> None:
+        """`read_file` reads for keys that end in FromFile, and raises OSError. None: as the Program's user might."""
         self._driver = driver
         self._read_file = read_file
 
@@ -110,7 +105,7 @@ class SafeDriver:
 class SafeReader:
     """Implements ports.QueueReader over a reader that is opened by the first read, and again when that may help."""
 
-    def __init__(self, driver: QueueDriver, asked: QueueAsked, read_file: ReadFile) -> None:
+    def __init__(self, driver: QueueDriver, asked: QueueAsked, read_file: ReadFile | None = None) -> None:
         self._driver = driver
         self._written = asked
         self._read_file = read_file
@@ -161,7 +156,8 @@ class SafeReader:
     def _opened(self) -> QueueReader:
         if self._reader is None:
             written = self._written
-            metadata = resolved(written.metadata, written.environment, written.working_dir, self._read_file)
+            read_file = self._read_file or (lambda path: read_secret(path, written.credentials))
+            metadata = resolved(written.metadata, written.environment, written.working_dir, read_file)
             self._secrets = secrets_in(metadata)
             self._reader = self._driver.open(written._replace(metadata=metadata))
         return self._reader

@@ -8,7 +8,7 @@ import importlib
 from importlib.metadata import entry_points
 from typing import Any
 
-from reconciler.adapters.queues.opening import ReadFile, SafeDriver, read_secret
+from reconciler.adapters.queues.opening import ReadFile, SafeDriver
 from reconciler.model.queues import QueueReadFailed
 from reconciler.model.triggers import BUILT_IN, unknown_type
 from reconciler.ports import QueueDriver
@@ -19,7 +19,7 @@ GROUP = "reconciler.queues"
 _EXTRAS = {"psycopg": "postgres", "pymysql": "mysql"}
 
 
-def driver_for(kind: str, read_file: ReadFile = read_secret) -> QueueDriver:
+def driver_for(kind: str, read_file: ReadFile | None = None) -> QueueDriver:
     """The driver of a kind of trigger, fit for unattended use. Raises QueueReadFailed(DriverMissing).
 
     `read_file` reads what keys that end in FromFile name, and raises OSError.

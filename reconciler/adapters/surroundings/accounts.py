@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from reconciler.adapters.surroundings.refusal import Refused, reason
 from reconciler.core.launching import Account
+from reconciler.hostfiles import Refused, reason
 from reconciler.model.launch import Credentials
 
 REMEMBERED_SECONDS = 5.0

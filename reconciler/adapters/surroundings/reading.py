@@ -12,8 +12,7 @@ from hashlib import blake2b
 from typing import Any, NamedTuple, TypeVar
 
 from reconciler.adapters.surroundings.accounts import Accounts, Identity
-from reconciler.adapters.surroundings.files import Missing, Watched, content, directory
-from reconciler.adapters.surroundings.refusal import Refused
+from reconciler.adapters.surroundings.files import Watched, directory
 from reconciler.core.envfile import content_of, parsed
 from reconciler.core.expansion import LONGEST_BYTES
 from reconciler.core.launching import (
@@ -24,6 +23,7 @@ from reconciler.core.launching import (
     is_absolute,
     working_directory,
 )
+from reconciler.hostfiles import Missing, Refused, content
 from reconciler.model.launch import Credentials
 from reconciler.model.parts import EnvFrom, FromFile
 from reconciler.model.program import ProgramSpec

@@ -7,6 +7,7 @@ from support.queue_rigs import (
     BeanstalkdRig,
     ExecRig,
     HttpRig,
+    LaravelRig,
     MysqlRig,
     PostgresqlRig,
     PrometheusRig,
@@ -16,7 +17,7 @@ from support.queue_rigs import (
 
 pytest.register_assert_rewrite("support.queue_contract")
 
-SERVERS = (RedisRig, BeanstalkdRig, PostgresqlRig, MysqlRig)
+SERVERS = (RedisRig, LaravelRig, BeanstalkdRig, PostgresqlRig, MysqlRig)
 WEB = (HttpRig, PrometheusRig)
 FILES = (SqliteRig, ExecRig)
 

@@ -29,7 +29,7 @@ class _Driver:
             settings.queues or (),
             settings.retry_after,
         )
-        application = Application(asked.working_dir, asked.environment, settings.env_file)
+        application = Application(asked.working_dir, asked.environment, asked.credentials, settings.env_file)
         return LaravelReader(application, wanted, asked.count_at_most)
 
 

@@ -5,13 +5,14 @@ over the framework's own. Nothing is executed.
 """
 
 import os
-import stat
 from collections.abc import Mapping
 
+from reconciler import hostfiles
 from reconciler.core.laravel import conventions, dotenv, phpfile
 from reconciler.core.laravel.configuration import Configuration, bad, merged
 from reconciler.core.laravel.phptokens import NotPhp
 from reconciler.core.laravel.phpvalues import Value
+from reconciler.model.launch import Credentials
 
 LARGEST_BYTES = 4 << 20
 CACHED = "bootstrap/cache/config.php"
@@ -23,9 +24,12 @@ _Identity = tuple[int, int, int, int]
 class Application:
     """One application's files, read again when asked."""
 
-    def __init__(self, folder: str, environment: Mapping[str, str], env_file: str | None = None) -> None:
-        """`environment` is what its processes are started with; `env_file` another file than `.env`."""
+    def __init__(
+        self, folder: str, environment: Mapping[str, str], reader: Credentials | None, env_file: str | None = None
+    ) -> None:
+        """What its processes start with, the ids on whose behalf files are read, and another file than `.env`."""
         self.folder = folder
+        self._reader = reader
         self._environment = environment
         self._env_file = env_file
         self._seen: dict[str, _Identity | None] = {}
@@ -93,14 +97,11 @@ class Application:
         if self._note(path) is None:
             return None
         try:
-            content = _content(path)
-        except FileNotFoundError:
+            return hostfiles.content(path, LARGEST_BYTES, self._reader)
+        except hostfiles.Missing:
             return None
-        except OSError as error:
-            raise bad(f"{path} cannot be read: {error.strerror or error}") from None
-        if len(content) > LARGEST_BYTES:
-            raise bad(f"{path} is larger than {LARGEST_BYTES >> 20} MiB")
-        return content
+        except hostfiles.Refused as refused:
+            raise bad(f"{path} {refused}") from None
 
     def _note(self, path: str) -> _Identity | None:
         found = self._seen[path] = _identity(path)
@@ -116,22 +117,6 @@ def _identity(path: str) -> _Identity | None:
     except (OSError, ValueError):
         return (0, 0, 0, 0)  # reading it will tell
     return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
-
-
-def _content(path: str) -> bytes:
-    """What a regular file holds, up to one byte too many. A FIFO is not waited for. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError("it is not a regular file")
-        parts = []
-        left = LARGEST_BYTES + 1
-        while left and (part := os.read(descriptor, left)):
-            parts.append(part)
-            left -= len(part)
-        return b"".join(parts)
-    finally:
-        os.close(descriptor)
 
 
 def _returned(path: str, content: bytes, folder: str, variables: Mapping[str, str]) -> Value:
