@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 TRACE_LIMIT_BYTES = 64 << 20
 LONGEST_SECONDS = 86_400.0
 WORTH_TELLING = 0.02  # of the pieces; a few have always just come
+NO_QUEUES = frozenset({"cron"})  # triggers that nothing arrives at
 KEDA_TARGET = 5.0  # listLength of its redis trigger
 
 
@@ -52,7 +53,7 @@ class Subject(NamedTuple):
     help="A file or directory with the QueueBinding, and its Program if it is not elsewhere; may be repeated.",
 )
 @click.option("--program", "program_paths", multiple=True, metavar="PATH", help="A file with the Program.")
-@click.option("--trigger", metavar="NAME", help="Which trigger's queue has the load, of several (the first).")
+@click.option("--trigger", metavar="NAME", help="Which trigger's queue has the load, of several (the first one).")
 @click.option(
     "--load",
     default="burst:300",
@@ -184,9 +185,14 @@ def _trigger_index(spec: "QueueBindingSpec", trigger: str | None) -> int:
     labels = spec.trigger_labels()
     if trigger is not None and trigger not in labels:
         raise click.UsageError(f"there is no trigger {trigger!r}; there are {', '.join(labels)}")
-    if trigger is None and len(labels) > 1:
-        hint(f"the load is in the queue of trigger {labels[0]}, those of the others are empty; --trigger names another")
-    return labels.index(trigger) if trigger is not None else 0
+    if trigger is not None:
+        return labels.index(trigger)
+    index = next((index for index, each in enumerate(spec.triggers) if each.type not in NO_QUEUES), 0)
+    if len(labels) > 1:
+        hint(
+            f"the load is in the queue of trigger {labels[index]}, the others ask for nothing; --trigger names another"
+        )
+    return index
 
 
 def _scalers(subject: Subject, index: int, *, compare: bool) -> "list[tuple[Scaler, bool]]":

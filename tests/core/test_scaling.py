@@ -169,6 +169,27 @@ def test_an_absurd_number_is_as_much_as_is_allowed() -> None:
     )
 
 
+def test_work_that_has_just_come_is_something_to_do_whatever_its_age() -> None:
+    bound = Bound(spec_of(trigger={"metric": "age", "target": 30}))
+    assert bound.at(1.0, waiting(1, oldest_seconds=0.0)).replicas == 1
+    assert bound.at(2.0, waiting(1, oldest_seconds=30.0)).triggers[0].replicas is None
+
+
+@pytest.mark.parametrize(("found", "replicas"), [(13, 13), (12, 10), (11, 10), (9, 9), (10, 10)])
+def test_each_direction_has_its_own_tolerance(found: int, replicas: int) -> None:
+    rules = {
+        "scaleUp": {"tolerance": 0.25, "policies": [{"type": "Replicas", "value": 99, "period": 1}]},
+        "scaleDown": {"tolerance": 0.05, "stabilizationWindow": 0},
+    }
+    assert Bound(spec_of(behavior=rules, maxReplicaCount=20), written=10).at(1.0, waiting(found)).replicas == replicas
+
+
+@pytest.mark.parametrize(("run_once", "replicas"), [(False, 6), (True, 4)])
+def test_age_starts_no_more_run_once_processes_than_there_are_pieces(run_once: bool, replicas: int) -> None:
+    bound = Bound(spec_of(trigger={"metric": "age", "target": 10}), written=3, run_once=run_once)
+    assert bound.at(1.0, waiting(2, 2, oldest_seconds=90)).replicas == replicas
+
+
 @pytest.mark.parametrize(
     ("trigger", "most"),
     [

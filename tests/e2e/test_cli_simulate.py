@@ -24,6 +24,18 @@ kind: Program
 metadata: {name: mail-worker}
 spec: {command: [work], replicas: 3}
 """
+SEVERAL_QUEUES = """\
+apiVersion: reconciler/v1
+kind: QueueBinding
+metadata: {name: mails}
+spec:
+  scaleTargetRef: {name: mail-worker}
+  maxReplicaCount: 8
+  triggers:
+  - {type: cron, metadata: {timezone: UTC, start: 0 8 * * *, end: 0 9 * * *, desiredReplicas: 2}}
+  - {type: redis, name: a, metadata: {key: a}}
+  - {type: redis, name: b, metadata: {key: b}, target: 20}
+"""
 SHORT = ("--duration", "60s", "--load", "burst:20")
 
 
@@ -89,17 +101,15 @@ def test_one_of_several_bindings_is_named(call: Call, mails: Path) -> None:
 
 
 def test_one_of_several_queues_has_the_load(call: Call, mails: Path) -> None:
-    text = BINDING.replace(
-        "{type: redis, ", "{type: redis, name: a, metadata: {key: a}}, {type: redis, name: b, "
-    ).replace(": 2}", ": 20}")
-    mails.write_text(f"{text}---\n{PROGRAM}")
+    mails.write_text(f"{SEVERAL_QUEUES}---\n{PROGRAM}")
     code, first, err = call("queue", "simulate", "-f", mails, *SHORT, "-o", "json")
     assert code == 0
     assert "the load is in the queue of trigger a" in err
     second = call("queue", "simulate", "-f", mails, *SHORT, "-o", "json", "--trigger", "b")
     assert second.err == ""
     assert (json.loads(first)[0]["most"], json.loads(second.out)[0]["most"]) == (8, 1)
-    assert "there is no trigger 'c'; there are a, b" in call("queue", "simulate", "-f", mails, "--trigger", "c").err
+    refused = call("queue", "simulate", "-f", mails, "--trigger", "c")
+    assert "there is no trigger 'c'; there are cron, a, b" in refused.err
 
 
 def test_a_recorded_load(call: Call, mails: Path, tmp_path: Path) -> None:
