@@ -244,9 +244,11 @@ class App:
             self._link.stop()
             self._loop.call_soon(self._drain)
             return
-        if self._keeper["keeper"] == 1:
-            message = "the keeper is pid 1 here: when it ends, the kernel ends all processes of this container with it"
-            raise ApiError(409, 6, "KeeperIsInit", f"{message}; `reconciler shutdown` drains them instead")
+        if selfview.ends_all(self._keeper["keeper"]):
+            message = (
+                "the keeper is pid 1 here, or what pid 1 waits for: the kernel ends this container's processes with it"
+            )
+            raise ApiError(409, 6, "KeeperIsInit", f"{message}; `reconciler shutdown` drains them")
         log.info("leaving; all processes are kept")
         self._keeps = True
         self._loop.call_soon(self._finish, 0)

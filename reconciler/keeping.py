@@ -185,7 +185,7 @@ class Keeping:
 
     def _take_replace(self, message: wire.Message, now: float) -> None:
         """An operator wants the code that is installed now: in place of our two, and of us (`keeper`)."""
-        self.handing_over = message["keeper"] is True and self.exit_code is None
+        self.handing_over |= message["keeper"] is True and self.exit_code is None
         self._replace_both(now)
 
     def _take_stop(self, message: wire.Message, now: float) -> None:

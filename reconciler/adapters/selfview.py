@@ -1,10 +1,11 @@
-"""What this process and its user look like to the kernel: memory, descriptors, and how large a new pipe would be."""
+"""What this process and its user look like to the kernel: memory, descriptors, pipes, and who ends with whom."""
 
 import fcntl
 import os
 import resource
 
 FULL_PIPE_BYTES = 64 * 1024
+CONTAINER_INITS = ("catatonit", "docker-init", "dumb-init", "podman-init", "tini")  # they end with what they started
 _SOFT_LIMIT = "/proc/sys/fs/pipe-user-pages-soft"
 
 
@@ -51,3 +52,17 @@ def pipe_warning(pipe_bytes: int | None) -> str:
         f"new log pipes hold {pipe_bytes // 1024} KiB instead of {FULL_PIPE_BYTES // 1024}: this user is over the"
         f" kernel's limit ({limit}); a process waits sooner for its output to be taken. Raise it with sysctl"
     )
+
+
+def ends_all(keeper_pid: int) -> bool:
+    """Whether all processes end with the keeper: in a container it is pid 1, or an init is that waits for it."""
+    if keeper_pid == 1:
+        return True
+    try:
+        with open(f"/proc/{keeper_pid}/stat", encoding="ascii", errors="replace") as file:
+            parent = int(file.read().rpartition(")")[2].split()[1])
+        with open("/proc/1/comm", encoding="utf-8", errors="replace") as file:
+            name = file.read().strip()
+    except (OSError, ValueError, IndexError):
+        return False
+    return parent == 1 and name in CONTAINER_INITS

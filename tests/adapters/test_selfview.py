@@ -2,6 +2,7 @@
 
 import builtins
 import errno
+import io
 import os
 import subprocess
 import sys
@@ -85,3 +86,27 @@ def test_a_user_without_privileges_really_gets_small_ones_beyond_the_limit() -> 
     assert later == "8192"
     assert first == "65536" or os.geteuid() != 0  # who is not root may have many already
     assert warning.startswith("new log pipes hold 8 KiB")
+
+
+@pytest.mark.parametrize(
+    ("keeper", "parent", "first", "ends"),
+    [
+        (1, "0", "reconciler", True),
+        (7, "1", "tini", True),
+        (7, "1", "docker-init", True),
+        (7, "1", "systemd", False),
+        (7, "5", "tini", False),
+        (7, "gone", "tini", False),
+    ],
+)
+def test_who_ends_with_the_keeper_depends_on_what_pid_1_is(
+    monkeypatch: pytest.MonkeyPatch, keeper: int, parent: str, first: str, ends: bool
+) -> None:
+    files = {"/proc/7/stat": f"7 (a ) b) S {parent} 7 7", "/proc/1/comm": f"{first}\n"}
+    with monkeypatch.context() as patched:
+        patched.setattr(builtins, "open", lambda path, **_: io.StringIO(files[path]))
+        assert selfview.ends_all(keeper) is ends
+
+
+def test_of_a_keeper_that_is_gone_nothing_ends_any_more() -> None:
+    assert not selfview.ends_all(2**22 + 1)

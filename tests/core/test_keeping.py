@@ -377,6 +377,13 @@ def test_the_keeper_stays_unless_it_is_meant(up: Story, keeper: object) -> None:
     assert up.controller.state is State.STARTING
 
 
+def test_who_asks_for_less_a_moment_later_takes_nothing_back(up: Story) -> None:
+    up.say("replace", keeper=True)
+    up.say("replace", keeper=False)
+    up.dies(up.controller, 0)
+    assert up.keeping.may_hand_over
+
+
 def test_a_keeper_that_is_leaving_hands_nothing_over(up: Story) -> None:
     up.say("quit", code=0)
     up.say("replace", keeper=True)

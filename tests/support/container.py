@@ -17,6 +17,7 @@ from support.daemon import Daemon, Result, eventually
 # What an engine puts in front on `--init`: passes signals on, reaps what comes to it, ends as its one process did.
 INIT = """
 import os, signal, sys
+open("/proc/self/comm", "w").write("tini")
 pid = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ)
 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
     signal.signal(number, lambda number, _: os.kill(pid, number))
