@@ -1,5 +1,6 @@
 """The documentation says what the code does: every name is in it, pages are up to date, links lead somewhere."""
 
+import ast
 import importlib.util
 import re
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 
 from reconciler.cli.main import VERBS
 from reconciler.engine.conditions import EXPLAINED
@@ -62,6 +64,22 @@ def _conditions_of_the_core() -> set[str]:
     """The condition types that are named where conditions are made."""
     code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "reconciler").rglob("*.py"))
     return set(re.findall(r'Condition\(\s*"([A-Z]\w+)"', code))
+
+
+def test_all_that_the_daemon_says_about_itself_is_documented() -> None:
+    """`status --daemon` shows what these functions put together."""
+    sources = {"engine/engine.py": "daemon_status", "engine/conditions.py": "daemon", "app.py": "_daemon|_daemon_pids"}
+    said = {
+        key.value
+        for name, functions in sources.items()
+        for function in ast.walk(ast.parse((ROOT / "reconciler" / name).read_text(encoding="utf-8")))
+        if isinstance(function, ast.FunctionDef) and re.fullmatch(functions, function.name)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Dict)
+        for key in node.keys
+        if isinstance(key, ast.Constant)
+    }
+    assert said == yaml.safe_load((ROOT / "docs" / "meanings.yaml").read_text(encoding="utf-8"))["daemon"].keys()
 
 
 def test_every_route_is_documented() -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 import reconciler
 from reconciler import wire
@@ -200,11 +199,6 @@ class TestReexec:
         eventually(lambda: about(daemon)["draining"], "and so does the one after a change of everything")
         daemon.cli("stop", "slow", "--now")
         assert daemon.wait() == 0
-
-
-def test_all_that_the_daemon_says_about_itself_is_documented(daemon: Daemon) -> None:
-    meanings = yaml.safe_load((SOURCE.parent / "docs" / "meanings.yaml").read_text(encoding="utf-8"))
-    assert about(daemon.start()).keys() == meanings["daemon"].keys()
 
 
 class TestSignals:
