@@ -58,6 +58,8 @@ def test_where_the_limit_cannot_be_read_its_name_has_to_do(monkeypatch: pytest.M
 
 FILL = """
 import ctypes, fcntl, os, sys
+sys.path.insert(0, sys.argv[1])
+from reconciler.adapters import selfview  # now: it may lie where nobody else may look
 libc = ctypes.CDLL(None, use_errno=True)
 for capability in (24, 21):  # CAP_SYS_RESOURCE, CAP_SYS_ADMIN
     libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP: execs and new users come without them
@@ -68,8 +70,6 @@ if os.geteuid() == 0:
     os.setresuid(uid, uid, uid)
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-sys.path.insert(0, sys.argv[1])
-from reconciler.adapters import selfview
 pages = int(open("/proc/sys/fs/pipe-user-pages-soft").read())
 print(selfview.new_pipe_bytes())
 held = [os.pipe() for _ in range(pages // 16)]

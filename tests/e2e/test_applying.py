@@ -281,12 +281,13 @@ class TestExitCodes:
     def test_who_has_no_permission_is_told_where_it_ends_the_mode_and_who_he_is(self, started: Daemon) -> None:
         if os.geteuid() != 0:
             pytest.skip("only root can be somebody else")
-        script = f"import os; os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY}); import runpy, sys; " + (
-            f"sys.argv = ['reconciler', '--state-dir', {str(started.state)!r}, 'get']; "
-            "runpy.run_module('reconciler', run_name='__main__')"
-        )
         # Everything is imported before the privileges go: the code may lie where nobody may look.
-        script = f"import reconciler.cli.main, reconciler.cli.get, reconciler.client.requests; {script}"
+        script = (
+            "import os, sys, reconciler.__main__, reconciler.cli.main, reconciler.cli.get, reconciler.client.requests; "
+            f"os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY}); "
+            f"sys.argv = ['reconciler', '--state-dir', {str(started.state)!r}, 'get']; "
+            "sys.exit(reconciler.__main__.main())"
+        )
         done = subprocess.run(
             [sys.executable, "-c", script], capture_output=True, text=True, env=started.environment(), check=False
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support.container import Container, arguments_of, container_in
+from support.container import ROOT_IS_MOUNTED, Container, arguments_of, container_in
 from support.daemon import eventually
 
 STRANGER = 54321  # a user without an entry in passwd, as `docker run --user` allows
@@ -161,6 +161,7 @@ class TestWaysToRunIt:
         assert container.quit() == 0
         assert [entry.more for entry in container.ledger("end")] == ["TERM"]
 
+    @pytest.mark.skipif(not ROOT_IS_MOUNTED, reason="only a root that is a mount point can be mounted read-only")
     def test_nothing_but_the_volume_has_to_be_writable(self, container: Container) -> None:
         container.read_only().declare("web", "/bin/sh", "-c", "echo hello; exec sleep 1000", replicas=2)
         for number in range(30):  # many are parsed by processes of their own

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from support.daemon import Daemon, Result, eventually
+from support.open_code import open_code
 
 # What an engine puts in front on `--init`: passes signals on, reaps what comes to it, ends as its one process did.
 INIT = """
@@ -30,6 +31,9 @@ CAPABILITIES = (
     "chown dac_override fowner fsetid kill setgid setuid setpcap net_bind_service net_raw sys_chroot mknod audit_write"
     " setfcap"
 )
+ROOT_IS_MOUNTED = os.path.ismount("/") and any(
+    line.split()[4] == "/" for line in Path("/proc/self/mountinfo").read_text().splitlines()
+)
 READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,bind,ro / && exec "$@"'
 
 
@@ -39,6 +43,8 @@ class Container(Daemon):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.prefix: list[str] = []  # what pid 1 does before it becomes the daemon, or instead
+        self._python = sys.executable
+        self._more: dict[str, str] = {}
 
     def with_init(self) -> "Container":
         """As with `docker run --init`."""
@@ -58,14 +64,23 @@ class Container(Daemon):
 
     def as_user(self, uid: int) -> "Container":
         """As with `docker run --user`, and a volume that belongs to that user."""
+        self._python, self._more = open_code(self.folder)
         for path in (self.folder, self.manifests):
             os.chown(path, uid, uid)
         self.prefix = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--bounding-set=-all"]
         return self
 
+    def environment(self) -> dict[str, str]:
+        return {**super().environment(), **self._more}
+
+    def command(self, *arguments: object) -> list[str]:
+        return [self._python, *super().command(*arguments)[1:]]
+
     def wrapped(self, command: list[str]) -> list[str]:
         """In namespaces of its own; whatever happens to us, nothing of it is left."""
-        return ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", *self.prefix, *command]
+        # Of a root that is no mount point (a chroot's) one cannot say that its mounts are private; /proc alone will do.
+        private = [] if ROOT_IS_MOUNTED else ["--propagation", "unchanged"]
+        return ["unshare", "--pid", "--fork", *private, "--mount-proc", "--kill-child", *self.prefix, *command]
 
     @property
     def init(self) -> int:
