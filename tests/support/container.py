@@ -96,7 +96,7 @@ class Container(Daemon):
 
     def run_inside(self, *command: object) -> Result:
         """As with `docker exec`."""
-        enter = ["nsenter", "--target", str(self.init), "--pid", "--mount", f"--wdns={self.folder}"]
+        enter = ["nsenter", "--target", str(self.init), "--pid", "--mount", "--root", f"--wdns={self.folder}"]
         done = subprocess.run(
             [*enter, *map(str, command)],
             capture_output=True,

@@ -17,7 +17,7 @@ PACKAGE = Path(reconciler.__file__).parent
 
 
 def open_code(folder: Path) -> tuple[str, dict[str, str]]:
-    """An interpreter and variables with which any user can run reconciler. `folder` may be filled; it is open to all."""
+    """An interpreter and variables with which any user can run reconciler. `folder`, open to all, may be filled."""
     if _is_open(Path(sys.executable)) and _is_open(PACKAGE):
         return sys.executable, {}
     place = folder / "code"
