@@ -249,7 +249,7 @@ def test_a_path_may_hold_what_means_something_in_a_url(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
-@pytest.mark.parametrize("mode", ["delete", "wal"])
+@pytest.mark.parametrize("mode", ["delete", "truncate", "persist", "memory", "wal"])
 def test_a_write_ends_a_wait(mode: str, tmp_path: Path) -> None:
     writer = made(tmp_path / "q.db", mode)
     opened = reader("sqlite", {"path": str(tmp_path / "q.db"), "table": "jobs"})
@@ -271,6 +271,39 @@ def test_a_write_ends_a_wait(mode: str, tmp_path: Path) -> None:
         writer.execute("DELETE FROM jobs")
     opened.close()
     writer.close()
+
+
+@pytest.mark.parametrize("mode", ["delete", "wal"])
+def test_a_wait_is_not_ended_by_what_is_not_committed_or_elsewhere(mode: str, tmp_path: Path) -> None:
+    writer, other = made(tmp_path / "q.db", mode), made(tmp_path / "q.db-other", mode)
+    opened = reader("sqlite", {"path": str(tmp_path / "q.db"), "table": "jobs"})
+    ended: list[bool] = []
+    thread = threading.Thread(target=lambda: ended.append(opened.wait(0.6)))
+    thread.start()
+    writer.execute("BEGIN IMMEDIATE")
+    for number in range(50):
+        writer.execute("INSERT INTO jobs VALUES (1)")
+        other.execute("INSERT INTO jobs VALUES (1)")
+        (tmp_path / f"file{number}").write_text("x")
+    thread.join(5)
+    assert ended == [False]
+    writer.execute("ROLLBACK")
+    for each in (writer, other, opened):
+        each.close()
+
+
+def test_another_file_in_its_place_ends_a_wait(tmp_path: Path) -> None:
+    made(tmp_path / "q.db").close()
+    made(tmp_path / "new.db").close()
+    opened = reader("sqlite", {"path": str(tmp_path / "q.db"), "table": "jobs"})
+    ended: list[bool] = []
+    thread = threading.Thread(target=lambda: ended.append(opened.wait(20)))
+    thread.start()
+    thread.join(0.2)
+    os.replace(tmp_path / "new.db", tmp_path / "q.db")
+    thread.join(5)
+    assert ended == [True]
+    opened.close()
 
 
 def test_a_wait_on_a_queue_that_is_not_empty_is_no_wait(tmp_path: Path) -> None:
