@@ -22,7 +22,7 @@ import psutil
 
 from support import packages
 
-START_SECONDS = 60.0
+START_SECONDS = 120.0
 STOP_SECONDS = 20.0
 
 
