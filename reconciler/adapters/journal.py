@@ -1,10 +1,12 @@
 """SegmentJournal: records in a file that is mapped into memory, so that an append is a copy and not a system call.
 
 What stands in the mapping is the kernel's: it survives SIGKILL. A record is a header word and a JSON payload, and the
-word is stored last, in one instruction: a record is there as a whole or not at all. A checkpoint is a new file that
-takes the name of the old one. Nothing here knows what a record means.
+word is stored last, in one instruction: a record is there as a whole or not at all. A checkpoint is written to a second
+file, the spare, which then changes names with the first: both have their room on the disk from the start, so a disk that
+is full later takes all that is to be written. Nothing here knows what a record means.
 """
 
+import ctypes
 import json
 import mmap
 import os
@@ -15,11 +17,13 @@ from json import encoder
 from typing import Any, Final
 
 SEGMENT: Final = "segment"
+SPARE: Final = "segment.spare"
 DAMAGED: Final = "segment.damaged"
-_NEW: Final = "segment.new"
-_VERSION: Final = 1
+_VERSION: Final = 2  # 1 had no generations
 _WORD: Final = 8  # a header: length of the payload in the low half, its CRC-32 in the high half; 0: nothing follows
 _PAGE: Final = mmap.PAGESIZE
+_AT_FDCWD: Final = -100
+_RENAME_EXCHANGE: Final = 2
 
 Encode = Callable[[Sequence[Any]], bytes]
 
@@ -39,6 +43,7 @@ def _refuse(value: object) -> Any:
 
 
 _encode = _encoding()
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class SegmentJournal:
@@ -47,6 +52,8 @@ class SegmentJournal:
     `damage` says what replay could not read. `boot_changed`: another boot wrote what is there, its processes are gone,
     and a checkpoint is wanted before anything of this boot is appended. When the disk refuses, `writable` is False and
     records are dropped, from the first that did not fit until the next checkpoint that does: a journal has no holes.
+
+    The checksums of a segment are seeded with its generation: what the spare holds of its time before is no record now.
     """
 
     def __init__(self, directory: str, segment_bytes: int = 4 << 20, boot_id: str | None = None) -> None:
@@ -59,6 +66,7 @@ class SegmentJournal:
         self._size = 0
         self._end = 0  # where the next record goes
         self._first = 0  # where the first record after our own header record is
+        self._generation = 0
         self._writable = False
         self._old = b""  # what could be read of a segment that cannot be written
         self.damage: str | None = None
@@ -83,7 +91,7 @@ class SegmentJournal:
         # The payload, then the nothing that follows it, then the word that makes it a record.
         segment[start + _WORD : start + _WORD + len(payload)] = payload
         words[end >> 3] = 0
-        words[start >> 3] = zlib.crc32(payload) << 32 | len(payload)
+        words[start >> 3] = zlib.crc32(payload, self._generation) << 32 | len(payload)
         self._end = end
         if durable:
             self._flush(start, end + _WORD)
@@ -93,7 +101,7 @@ class SegmentJournal:
         content: mmap.mmap | bytes = self._old if self._map is None else self._map
         at = self._first
         while at < self._end:
-            payload = _payload(content, at)
+            payload = _payload(content, at, self._generation)
             if payload is None:
                 return
             yield json.loads(payload)
@@ -101,16 +109,19 @@ class SegmentJournal:
 
     def checkpoint(self, records: Iterable[Sequence[Any]]) -> None:
         """Replace all that was written by these records. When the disk refuses, what was there stays in force."""
-        payloads = [_encode(["journal", _VERSION, self._boot_id])]
-        payloads += [_encode(record) for record in records]
-        needed = sum(_WORD + len(payload) + 7 for payload in payloads) + _WORD
+        generation = int.from_bytes(os.urandom(4), "little")
+        head = _record(_encode(["journal", _VERSION, self._boot_id, generation]), 0)
+        content = b"".join([head, *(_record(_encode(record), generation) for record in records)])
         # Room to write as much again before the next one is due, however much there is to remember.
-        size = max(self._segment_bytes, _pages(4 * needed))
+        size = max(self._segment_bytes, _pages(4 * len(content)))
         try:
-            self._replace(payloads, size)
+            self._replace(content, size)
         except OSError:
             # The old segment may still take records, unless one is missing in it already.
             return
+        self._first, self._end, self._generation = len(head), len(content), generation
+        self._old, self._writable, self.boot_changed = b"", True, False
+        _sync_directory(self._directory)
 
     @property
     def full(self) -> bool:
@@ -144,6 +155,7 @@ class SegmentJournal:
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             self.checkpoint(())
+            self._reserve()
             return
         except OSError:
             self._read_only(path)
@@ -162,6 +174,31 @@ class SegmentJournal:
         if not self._first:  # not one whole record of ours in it
             self._writable = False
             self.checkpoint(())
+        self._reserve()
+
+    def _reserve(self) -> None:
+        """Have the room for the next checkpoint, if the disk has it now."""
+        try:
+            os.close(self._spare(self._segment_bytes))
+        except OSError:
+            pass  # the checkpoint will ask again
+
+    def _spare(self, size: int) -> int:
+        """The spare, with all its room. Raises OSError."""
+        path = f"{self._directory}/{SPARE}"
+        os.makedirs(self._directory, mode=0o700, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            found = os.fstat(fd)
+            if found.st_size > size:
+                os.ftruncate(fd, size)
+            elif found.st_size < size or found.st_blocks * 512 < size:
+                os.posix_fallocate(fd, 0, size)  # a mapping of a hole would be a SIGBUS on a full disk
+        except BaseException:
+            os.close(fd)
+            _remove(path)  # what it got is of no use, and others need it
+            raise
+        return fd
 
     def _read_only(self, path: str) -> None:
         """The disk takes no writes, but what it holds still counts."""
@@ -177,26 +214,28 @@ class SegmentJournal:
 
     def _find_end(self, content: mmap.mmap | bytes) -> None:
         at = 0
-        while (payload := _payload(content, at)) is not None:
+        while (payload := _payload(content, at, self._generation)) is not None:
             if at == 0 and not self._check_first(payload):
                 return
             at = _next(at, payload)
             self._first = self._first or at
         self._end = at
         if at + _WORD <= self._size and content[at : at + _WORD] != bytes(_WORD):
-            later = next((there for there in range(at + _WORD, self._size, _WORD) if _payload(content, there)), None)
+            places = range(at + _WORD, self._size, _WORD)
+            later = next((there for there in places if _payload(content, there, self._generation)), None)
             # A record that did not become whole has nothing behind it. One that was whole has.
             if later is not None or at == 0:
                 self.damage = f"{self._directory}/{SEGMENT}: the record at byte {at} is damaged, what follows is lost"
 
     def _check_first(self, payload: bytes) -> bool:
         try:
-            tag, version, boot_id = json.loads(payload)
+            tag, version, boot_id, *generation = json.loads(payload)
         except ValueError:
             tag = version = boot_id = None
-        if tag != "journal" or version != _VERSION:
+        if tag != "journal" or version not in (1, _VERSION):
             self.damage = f"{self._directory}/{SEGMENT}: not a journal of version {_VERSION}"
             return False
+        self._generation = generation[0] if version == _VERSION else 0
         self.boot_changed = boot_id != self._boot_id
         return True
 
@@ -218,25 +257,17 @@ class SegmentJournal:
         self._fd, self._map, self._size = fd, segment, size
         self._words = memoryview(segment).cast("Q")
 
-    def _replace(self, payloads: list[bytes], size: int) -> None:
-        new, path = f"{self._directory}/{_NEW}", f"{self._directory}/{SEGMENT}"
-        content = b"".join(map(_record, payloads))
-        os.makedirs(self._directory, mode=0o700, exist_ok=True)
-        fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    def _replace(self, content: bytes, size: int) -> None:
+        fd = self._spare(size)
         try:
-            os.posix_fallocate(fd, 0, size)  # a mapping of a hole would be a SIGBUS on a full disk
-            os.pwrite(fd, content, 0)
+            os.pwrite(fd, content + bytes(_WORD), 0)
             os.fsync(fd)
             segment = mmap.mmap(fd, size)
-            os.rename(new, path)
+            _change_names(f"{self._directory}/{SPARE}", f"{self._directory}/{SEGMENT}")
         except BaseException:
             os.close(fd)
-            _remove(new)
             raise
-        self._hold(fd, segment, size)  # from here on the old one has no name: nothing may go there any more
-        self._first, self._end = len(_record(payloads[0])), len(content)
-        self._old, self._writable, self.boot_changed = b"", True, False
-        _sync_directory(self._directory)
+        self._hold(fd, segment, size)  # from here on the old one is the spare: nothing may go there any more
 
     def _grow(self, needed: int) -> bool:
         """Nobody has found the time for a checkpoint: go on in a longer segment."""
@@ -264,18 +295,18 @@ class SegmentJournal:
             self._writable = False
 
 
-def _payload(content: mmap.mmap | bytes, at: int) -> bytes | None:
-    """The payload of the record at this place. None when there is none, or not a whole one."""
+def _payload(content: mmap.mmap | bytes, at: int, generation: int) -> bytes | None:
+    """The payload of the record at this place. None when there is none of this generation, or not a whole one."""
     word = int.from_bytes(content[at : at + _WORD], sys.byteorder)
     length = word & 0xFFFFFFFF
     if not length or at + _WORD + length > len(content):
         return None
     payload = content[at + _WORD : at + _WORD + length]
-    return payload if zlib.crc32(payload) == word >> 32 else None
+    return payload if zlib.crc32(payload, generation if at else 0) == word >> 32 else None
 
 
-def _record(payload: bytes) -> bytes:
-    word = zlib.crc32(payload) << 32 | len(payload)
+def _record(payload: bytes, generation: int) -> bytes:
+    word = zlib.crc32(payload, generation) << 32 | len(payload)
     return word.to_bytes(_WORD, sys.byteorder) + payload + bytes(-len(payload) % _WORD)
 
 
@@ -285,6 +316,13 @@ def _next(at: int, payload: bytes) -> int:
 
 def _pages(count: int) -> int:
     return -(-count // _PAGE) * _PAGE
+
+
+def _change_names(new: str, old: str) -> None:
+    """`new` takes the name of `old`, at one stroke, and gives it its own. Raises OSError."""
+    code = _libc.renameat2(_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(old), _RENAME_EXCHANGE)
+    if code != 0:  # there is no old one yet, or this file system cannot do that: then the old one is gone
+        os.rename(new, old)
 
 
 def _sync_directory(directory: str) -> None:

@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.adapters import journal as module
-from reconciler.adapters.journal import DAMAGED, SEGMENT, SegmentJournal
+from reconciler.adapters.journal import DAMAGED, SEGMENT, SPARE, SegmentJournal
 from support.fakes import MemoryJournal
 
 RECORD = ["exited", "0123456789abcdef", 3, "Failed", 1, None, 1234.5, 3.25, 1, False, True, "é\ud800"]
@@ -177,7 +178,7 @@ def test_what_is_no_journal_is_replaced_by_one(tmp_path: Path, content: bytes) -
 
 
 def test_a_journal_of_a_later_version_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_VERSION", 2)
+    monkeypatch.setattr(module, "_VERSION", 3)
     written(tmp_path, 3)
     monkeypatch.undo()
     journal = opened(tmp_path)
@@ -211,7 +212,7 @@ def test_a_full_disk_stops_the_journal_and_nobody_else(tmp_path: Path, monkeypat
     assert (journal.writable, journal.full) == (False, True)
     kept = [record[1] for record in journal.replay()]
     assert kept == list(range(len(kept)))
-    journal.checkpoint([["restored"]])
+    journal.checkpoint([["restored", "x" * 4096]])  # more than the spare has room for
     assert not journal.writable
     monkeypatch.undo()
     journal.append(["n", 1000])  # a journal has no holes: not before the next checkpoint
@@ -222,17 +223,83 @@ def test_a_full_disk_stops_the_journal_and_nobody_else(tmp_path: Path, monkeypat
     assert list(journal.replay()) == [["restored"], ["n", 1001]]
 
 
+def test_a_disk_that_is_full_later_takes_all_that_is_to_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = opened(tmp_path, segment_bytes=8192)
+    monkeypatch.setattr(os, "posix_fallocate", full_disk)
+    for number in range(10_000):
+        journal.append(["n", number])
+        if journal.full:
+            journal.checkpoint([["up to", number]])
+    assert journal.writable
+    journal.close()
+    checkpoint, *rest = opened(tmp_path, segment_bytes=8192).replay()
+    assert rest == [["n", number] for number in range(checkpoint[1] + 1, 10_000)]
+
+
+def test_what_the_spare_holds_of_its_time_before_is_neither_a_record_nor_damage(tmp_path: Path) -> None:
+    journal = opened(tmp_path, segment_bytes=8192)
+    for generation in range(4):
+        for number in range(100):
+            journal.append(["n", generation, number])
+        journal.checkpoint([["restored", generation]])
+    journal.append(["n", 9, 9])
+    end, segment = journal._end, tmp_path / "journal" / SEGMENT
+    journal.close()
+    content = bytearray(segment.read_bytes())
+    assert b'["n",2,' in content[end:], "it lies there"
+    content[end : end + 8] = (7 << 32 | 9).to_bytes(8, sys.byteorder)  # of a power loss: a header that did not get whole
+    segment.write_bytes(content)
+    again = opened(tmp_path, segment_bytes=8192)
+    assert list(again.replay()) == [["restored", 3], ["n", 9, 9]]
+    assert again.damage is None
+
+
+def test_without_the_exchange_of_names_a_checkpoint_is_a_new_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Old:
+        def renameat2(self, *_: object) -> int:
+            return -1
+
+    monkeypatch.setattr(module, "_libc", Old())
+    journal = opened(tmp_path)
+    journal.append(["n", 1])
+    journal.checkpoint([["restored"]])
+    journal.append(["n", 2])
+    journal.close()
+    assert os.listdir(tmp_path / "journal") == [SEGMENT]
+    assert list(opened(tmp_path).replay()) == [["restored"], ["n", 2]]
+
+
+def test_a_journal_of_the_version_before_is_read_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def record(*values: object) -> bytes:
+        payload = module._encode(values)
+        return (zlib.crc32(payload) << 32 | len(payload)).to_bytes(8, sys.byteorder) + payload + bytes(-len(payload) % 8)
+
+    (tmp_path / "journal").mkdir()
+    written = record("journal", 1, module._boot_id()) + record("n", 1)
+    (tmp_path / "journal" / SEGMENT).write_bytes(written.ljust(8192, b"\0"))
+    journal = opened(tmp_path)
+    journal.append(["n", 2])
+    journal.close()
+    again = opened(tmp_path)
+    assert (again.damage, again.boot_changed) == (None, False)
+    assert list(again.replay()) == [["n", 1], ["n", 2]]
+
+
 def test_a_refused_checkpoint_leaves_the_old_records_in_force(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = opened(tmp_path)
     journal.append(["n", 1])
-    for refused in ("posix_fallocate", "fsync", "rename"):
-        monkeypatch.setattr(os, refused, full_disk)
-        journal.checkpoint([["restored"]])
+    for place, refused in ((os, "posix_fallocate"), (os, "fsync"), (module, "_change_names")):
+        monkeypatch.setattr(place, refused, full_disk)
+        journal.checkpoint([["restored", "x" * journal._size]])
         monkeypatch.undo()
     journal.append(["n", 2])
     journal.close()
     assert list(opened(tmp_path).replay()) == [["n", 1], ["n", 2]]
-    assert os.listdir(tmp_path / "journal") == [SEGMENT]
+    assert sorted(os.listdir(tmp_path / "journal")) == [SEGMENT, SPARE]
 
 
 def test_a_disk_that_takes_nothing_from_the_start_is_no_exception(
