@@ -4,7 +4,7 @@ The engine is given implementations by the composition root and never imports on
 real adapter's contract tests (tests/adapters), and one suite runs on both.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from reconciler.model.identity import ProcessId
@@ -55,6 +55,17 @@ class ExitReport(NamedTuple):
     mark: int = 0
 
 
+class Foundling(NamedTuple):
+    """A main process that an earlier controller started and nobody knows any more, as its environment tells of it."""
+
+    process: ProcessId
+    spawn_id: str
+    started_at: float  # CLOCK_BOOTTIME
+    uid: int
+    own_uid: bool  # the controller's
+    environment: Mapping[str, str]  # what of it begins with RECONCILER_
+
+
 class ProcessTable(Protocol):
     """Starts, signals, watches and ends processes. Identities are (pid, start time); a stranger is never signalled.
 
@@ -79,6 +90,10 @@ class ProcessTable(Protocol):
 
     def mark(self, spawn_id: str) -> int:
         """What all that descends from this spawn carries for life, and the keeper reports; 0: nothing can be marked."""
+        ...
+
+    def foundlings(self, known: Container[str]) -> Sequence[Foundling]:
+        """Living main processes of earlier controllers that are not watched, with a spawn id that is not `known`."""
         ...
 
     def signal(self, process: ProcessId, signal: int, scope: str) -> bool:

@@ -88,7 +88,10 @@ class Pump:
 
     def close(self) -> None:
         """Let everything go. The name of the socket goes first: it is ours as long as we hold the lock."""
-        os.unlink(self._socket_path)
+        try:
+            os.unlink(self._socket_path)
+        except OSError:
+            pass  # a disk that takes nothing: the next pump replaces it
         for each in (self._all, self._urgent, self._listener, self._controller, self.streams):
             if each is not None:
                 each.close()
@@ -242,6 +245,15 @@ def main(arguments: Sequence[str]) -> int:
     except (KeyError, ValueError):
         print("usage: python -m reconciler.pump --run-dir DIR --life-fd N", file=sys.stderr)  # noqa: T201
         return 2
+    try:
+        return serve(run_dir, life_fd)
+    except OSError as error:  # no descriptor, or a disk that takes not even a socket: the keeper tries again
+        print(f"pump: cannot serve: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+
+
+def serve(run_dir: str, life_fd: int) -> int:
+    """Be the pump of this folder until told to leave. The exit code. Raises OSError when that cannot be."""
     wakeup_fd = catch_signals()
     os.umask(0o022)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

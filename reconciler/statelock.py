@@ -89,8 +89,14 @@ class Lock:
         if stay := [line for line in started if is_alive(*_identity(line))]:
             self._write([boot, *stay])
         else:
-            os.truncate(self.fd, 0)
+            self._empty()
         os.close(self.fd)
+
+    def _empty(self) -> None:
+        try:
+            os.truncate(self.fd, 0)
+        except OSError:
+            pass  # a disk that takes nothing: whoever reads it finds that they have left
 
     def _who_holds_it(self, state_dir: str) -> str:
         pid = next(iter(self._read()), "")

@@ -1,9 +1,9 @@
 """SegmentJournal: records in a file that is mapped into memory, so that an append is a copy and not a system call.
 
 What stands in the mapping is the kernel's: it survives SIGKILL. A record is a header word and a JSON payload, and the
-word is stored last, in one instruction: a record is there as a whole or not at all. A checkpoint is written to a second
-file, the spare, which then changes names with the first: both have their room on the disk from the start, so a disk that
-is full later takes all that is to be written. Nothing here knows what a record means.
+word is stored last, in one instruction: a record is there as a whole or not at all. A checkpoint is written to a
+second file, the spare, which then changes names with the first: both have their room on the disk from the start, so a
+disk that is full later takes all that is to be written. Nothing here knows what a record means.
 """
 
 import ctypes

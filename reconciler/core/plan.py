@@ -77,12 +77,12 @@ class Plan(NamedTuple):
 
     actions: tuple[Action, ...] = ()
     wake_at: float = NEVER
-    held: tuple[int, ...] = ()  # due, and to be started when others have started: no time makes it their turn
+    held: tuple[int, ...] = ()  # due, and may not be started yet: whoever forbids it will say when
 
     def render(self) -> str:
         """One line per action in the order they are carried out, then who is held back, then when to look again."""
         lines = [str(action) for action in self.actions] or ["nothing to do"]
-        lines += [f"hold   {ordinal}  others are starting" for ordinal in self.held]
+        lines += [f"hold   {ordinal}  may not start yet" for ordinal in self.held]
         lines.append("wake   on events only" if self.wake_at == NEVER else f"wake   at {self.wake_at:.3f}")
         return "\n".join(lines)
 

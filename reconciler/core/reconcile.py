@@ -17,6 +17,9 @@ from reconciler.model.state import NEVER, Cause, Desired, History, Memory, Obser
 
 LEFTOVERS_GRACE_SECONDS = 30.0
 UNSETTLED = frozenset({Bucket.OUTDATED, Bucket.SURPLUS, Bucket.ABANDONED})
+NO_STARTS = -1.0
+"""`allowed` where nothing may be started at all, whether it counts as starting or not."""
+
 NO_STEPS = rollout.Steps(frozenset(), frozenset(), start=True)
 
 Answer = tuple[Action | None, float]
@@ -99,7 +102,7 @@ class _Drawing:
         self.wake_at = min(self.wake_at, look_again_at)
 
     def _is_held(self, seat: Seat, start: Start) -> bool:
-        if not counts(seat.desired, seat.history, start.revision):
+        if self._allowed > NO_STARTS and not counts(seat.desired, seat.history, start.revision):
             return False
         if self._allowed <= 0:
             self.held.append(seat.ordinal)

@@ -61,6 +61,8 @@ class Actuator:
         intent = Intended(controlled.uid, ordinal, spawn_id, action.revision, action.epoch, action.cause, now, run_once)
         self._observer.record(controlled, intent)
         try:
+            if not self._observer.can_record and controlled.must_not_repeat:
+                raise SpawnFailed("the journal takes no more records, and this work must not be repeated")
             launch = self._builder.launch(controlled, action.revision, ordinal)
             self._open_streams(controlled, action.revision, ordinal)
             process = self._table.spawn(launch, spawn_id)

@@ -29,7 +29,7 @@ EXPLAINED: dict[str, str] = {
     "InternalError": "The controller failed over this Program; what runs is left alone, and it is tried again.",
     "SafeMode": "The controller died three times within a minute: only accepted specs are in force.",
     "JournalUnwritable": "The state directory takes no more records; work that must not be repeated is not started.",
-    "StateUnwritable": "The state directory does not take the status of this object.",
+    "StateUnwritable": "The state directory does not take a change of this object, or its status.",
 }
 """Every condition type that is given here, with what it means; the docs list them from here."""
 
@@ -77,7 +77,7 @@ class Conditions:
             found.append(_true("InternalError", "PassFailed", f"the controller's log has more: {controlled.fault}"))
         if controlled.built.problems:
             found.append(_true("CannotStart", "HostLacksSomething", "; ".join(controlled.built.problems)))
-        if controlled.held:
+        if controlled.held and not controlled.blocked:
             count = len(controlled.held)
             which = "1 replica waits" if count == 1 else f"{count} replicas wait"
             found.append(_true("WaitingToStart", "MaxStarting", f"{which} until other processes have started"))

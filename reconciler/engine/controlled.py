@@ -9,7 +9,7 @@ from reconciler.core.memory import Ledger
 from reconciler.model.objects import Accepted
 from reconciler.model.overrides import Overrides
 from reconciler.model.program import ProgramSpec
-from reconciler.model.state import NEVER, Desired
+from reconciler.model.state import NEVER, Desired, RestartPolicy
 from reconciler.ports import Stream, Timer
 
 
@@ -49,7 +49,8 @@ class Controlled:
     open_streams: dict[int, tuple[Stream, ...]] = field(default_factory=dict)  # ordinal -> its log streams
     streams_from: dict[int, LaunchTemplate | None] = field(default_factory=dict)  # the template they were made from
     dirty_ordinals: set[int] = field(default_factory=set)
-    held: set[int] = field(default_factory=set)  # due, and waiting for others to have started
+    held: set[int] = field(default_factory=set)  # due, and may not be started yet:
+    blocked: bool = False  # because it cannot be written down; else because too many others are starting
     dirty: bool = True  # all of it
     settled: bool = False  # what the last full pass said
     wake_at: float = NEVER
@@ -70,3 +71,8 @@ class Controlled:
     def uid(self) -> str:
         """The object's uid: a re-created namesake has another."""
         return self.accepted.uid
+
+    @property
+    def must_not_repeat(self) -> bool:
+        """Whether its work may not be begun while it cannot be written down that it was."""
+        return self.desired.run_once or self.desired.restart_policy is RestartPolicy.NEVER

@@ -98,6 +98,7 @@ class Intake:
         self.objects: dict[Key, Accepted] = {}
         self.unsaved = ""  # why the last settlement could not be written down
         self._unsaved_keys: frozenset[Key] = frozenset()
+        self._retry_timer: asyncio.TimerHandle | None = None
         self._inventories: dict[str, Inventory] = {}
         self._stored: dict[str, dict[Key, Declaration]] = {}
         self._load_problems: list[Problem] = []
@@ -219,11 +220,14 @@ class Intake:
         keys = (change.after.key if isinstance(change, Accept) else change.before.key for change in tried)
         self._unsaved_keys = frozenset(keys) if failure else frozenset()
         if failure is not None:
-            log.error("not in force: %s", failure)
-            asyncio.get_running_loop().call_later(RETRY_SECONDS, self._retry)
+            if self.unsaved != before:  # it is tried again and again; `problems` says so all the time
+                log.error("not in force: %s", failure)
+            if self._retry_timer is None:
+                self._retry_timer = asyncio.get_running_loop().call_later(RETRY_SECONDS, self._retry)
         return before != self.unsaved
 
     def _retry(self) -> None:
+        self._retry_timer = None
         if self.unsaved:
             self._begin(self.settle_again())
 

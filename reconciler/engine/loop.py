@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from reconciler.core import rollout
 from reconciler.core.memory import Ledger, snapshot
 from reconciler.core.plan import Action, Plan, Start
-from reconciler.core.reconcile import reconcile, reconcile_only
+from reconciler.core.reconcile import NO_STARTS, reconcile, reconcile_only
 from reconciler.core.records import encode
 from reconciler.core.starting import Starts, starting_until
 from reconciler.engine.actuate import Actuator
@@ -22,7 +22,7 @@ from reconciler.engine.building import Builder
 from reconciler.engine.controlled import Controlled
 from reconciler.engine.observe import Observer
 from reconciler.engine.publish import Publisher
-from reconciler.model.state import NEVER, NO_HISTORY, RestartPolicy
+from reconciler.model.state import NEVER, NO_HISTORY
 from reconciler.ports import Clock, Journal, LogSink, ProcessTable, Scheduling, Timer
 
 ACTIONS_PER_PASS = 20
@@ -60,6 +60,8 @@ class Loop:
         self.held = True  # nothing is decided before everything that runs is known
         self.passes = 0
         self._checkpoint_at = 0.0  # not before: a disk that refuses is not asked at every pass
+        self._writable = True  # the journal, as far as everybody was told
+        self._asks_again = False
         self.observer = Observer(ports.clock, ports.journal, ports.table, ports.sink, self.mark, scheduling.later)
         self.actuator = Actuator(ports.clock, ports.table, ports.sink, self.observer, builder, spawn_prefix, self.mark)
         self.starts: Starts[Controlled] = Starts(most_starting)
@@ -88,6 +90,7 @@ class Loop:
             for ordinal in controlled.ledger.observed.processes:
                 self._count_start(controlled, ordinal)
             self.mark(controlled)
+        self._look_at_journal()
 
     def hold(self) -> None:
         """Decide nothing any more: somebody else will. What ends is still written down."""
@@ -127,15 +130,15 @@ class Loop:
                 self._fail(controlled, fault)
             if self._clock.now() >= until:
                 break
-        if self._journal.full and self._clock.now() >= self._checkpoint_at:
-            self.checkpoint()
+        self._look_at_journal()
         self._call_turns()
         self._schedule()
 
     def _look_at(self, controlled: Controlled, budget: int) -> int:
         """Reconcile one Program with at most `budget` actions; how many were carried out."""
         now, ledger = self._clock.now(), controlled.ledger
-        allowed = self.starts.allowed(controlled, now)
+        controlled.blocked = not self._journal.writable and controlled.must_not_repeat
+        allowed = NO_STARTS if controlled.blocked else self.starts.allowed(controlled, now)
         plan: Plan | None = None
         if controlled.settled and not controlled.dirty:
             marked = controlled.dirty_ordinals
@@ -147,9 +150,9 @@ class Loop:
         if plan is None:
             controlled.held.clear()
             plan = self._full(controlled, now, allowed)
+        controlled.held.update(plan.held)
         if self.starts.most:
-            controlled.held.update(plan.held)
-            self.starts.waits(controlled, len(controlled.held))
+            self.starts.waits(controlled, 0 if controlled.blocked else len(controlled.held))
         todo, rest = plan.actions[:budget], plan.actions[budget:]
         for action in todo:
             self._carry_out(controlled, action)
@@ -175,10 +178,6 @@ class Loop:
         return plan
 
     def _carry_out(self, controlled: Controlled, action: Action) -> None:
-        if isinstance(action, Start) and not self._journal.writable and _must_not_repeat(controlled):
-            # What may not be done twice is not begun while it cannot be written down that it was.
-            self._scheduling.later(UNWRITABLE_RETRY_SECONDS, lambda: self.mark(controlled, action.ordinal))
-            return
         self.publisher.acts(controlled, action)
         self.actuator.carry_out(controlled, action)
         if isinstance(action, Start):
@@ -238,6 +237,26 @@ class Loop:
         self._queue.pop(controlled, None)
         self.starts.waits(controlled, 0)
 
+    def _look_at_journal(self) -> None:
+        """Begin it anew when that is due. A disk that takes nothing is asked again each second, and all are told."""
+        journal = self._journal
+        if journal.full and self._clock.now() >= self._checkpoint_at:
+            self.checkpoint()
+        if journal.writable is not self._writable:
+            self._writable = journal.writable
+            log.warning("the journal takes %s", "records again" if journal.writable else "no more records")
+            for controlled in self.programs.values():
+                self.publisher.changed(controlled)
+                if controlled.blocked:
+                    self.mark(controlled)
+        if not journal.writable and not self._asks_again:
+            self._asks_again = True
+            self._scheduling.later(UNWRITABLE_RETRY_SECONDS, self._ask_again)
+
+    def _ask_again(self) -> None:
+        self._asks_again = False
+        self._look_at_journal()
+
     def checkpoint(self) -> None:
         """Let the journal begin anew with what is known."""
         now = self._clock.now()
@@ -248,8 +267,3 @@ class Loop:
         known = [(controlled.uid, controlled.ledger) for controlled in self.programs.values()]
         known += [(ledger.departed.uid, ledger) for ledger in self.departed.values() if ledger.departed is not None]
         self._journal.checkpoint(encode(record) for uid, ledger in known for record in snapshot(uid, ledger))
-
-
-def _must_not_repeat(controlled: Controlled) -> bool:
-    desired = controlled.desired
-    return desired.run_once or desired.restart_policy is RestartPolicy.NEVER

@@ -4,7 +4,7 @@ Nothing is decided here but what an exit means (core.restart). Every record is i
 folded before the process is reaped: killed at any line, the next controller learns the same from journal and keeper.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 
 from reconciler.core import memory, records
 from reconciler.core.memory import Ledger
@@ -13,7 +13,7 @@ from reconciler.core.restart import verdict
 from reconciler.engine.controlled import Controlled
 from reconciler.model.identity import ProcessId
 from reconciler.model.state import NEVER, NO_HISTORY, Outcome, Process
-from reconciler.ports import Clock, ExitReport, Journal, LogSink, ProcessTable
+from reconciler.ports import Clock, ExitReport, Foundling, Journal, LogSink, ProcessTable
 
 SETTLE_SECONDS = 0.005
 """How long a replacement waits at most until the pump has noted where the log of the run before it ends."""
@@ -56,6 +56,11 @@ class Observer:
         """Write down, then know."""
         self._journal.append(records.encode(record), durable=durable)
         memory.fold(controlled.ledger, record)
+
+    @property
+    def can_record(self) -> bool:
+        """False when the disk refused a record: what happens from then on is known to this controller only."""
+        return self._journal.writable
 
     def watch(self, controlled: Controlled, ordinal: int, process: ProcessId) -> None:
         """Remember whose process this is."""
@@ -158,7 +163,26 @@ class Observer:
             self._give_up(process)
         self._takes_over = False
         settled, self._unclaimed = [report.process for report in self._unclaimed], []
-        return settled
+        return settled if self._journal.writable else []
+
+    def foundlings(self, known: Container[str]) -> Sequence[Foundling]:
+        """Who runs, was started by an earlier controller, and is not `known`. To be asked when all was `told`."""
+        return self._table.foundlings(known)
+
+    def take_in(self, controlled: Controlled, intent: Intended, process: ProcessId) -> bool:
+        """A process that nothing written down speaks of takes the seat it was started for. False: it is taken."""
+        sitting = controlled.ledger.observed.processes.get(intent.ordinal)
+        if sitting is not None and not sitting.ended:
+            return False
+        if sitting is not None:  # what that one left behind was gone, or this one would not have been started
+            self.record(controlled, Emptied(controlled.uid, intent.ordinal))
+        self.record(controlled, intent)
+        self.record(controlled, Spawned(controlled.uid, intent.ordinal, intent.spawn_id, *process))
+        self.watch(controlled, intent.ordinal, process)
+        if not self._table.adopt(process):  # it ends right now, and the keeper will say so
+            self._gone.add(process)
+            self._later(REPORT_SECONDS, lambda: self._give_up(process))
+        return True
 
     def lose(self, controlled: Controlled) -> None:
         """Another boot: nothing of what the journal knows can still run, and nobody can say how it ended.
@@ -229,7 +253,8 @@ class Observer:
 
     def reported(self, exits: Iterable[ExitReport]) -> list[ProcessId]:
         """The keeper reaped these. Answers with those that stand in the journal now, or are strangers: it may forget
-        them. The others are kept here until `told`, and told again to the next controller."""
+        them. The others are kept here until `told`, and told again to the next controller. While the disk takes no
+        records that is so of all."""
         settled = []
         for report in exits:
             if report.process in self._gone:
@@ -241,7 +266,7 @@ class Observer:
                 self._unclaimed.append(report)
                 continue
             settled.append(report.process)
-        return settled
+        return settled if self._journal.writable else []
 
     def _give_up(self, process: ProcessId) -> None:
         """Nobody said how it ended."""

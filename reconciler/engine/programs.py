@@ -17,6 +17,7 @@ from reconciler.core.ranking import chosen
 from reconciler.core.records import Departed, Reset, Restored, ScaledTo
 from reconciler.engine.building import Builder, keep_templates
 from reconciler.engine.controlled import Built, Controlled, count_in_force
+from reconciler.engine.foundlings import take_in
 from reconciler.engine.loop import Loop
 from reconciler.engine.publish import Publisher
 from reconciler.engine.revisions import Revisions, RevisionStore
@@ -99,8 +100,9 @@ class Programs:
     def told(self, reaps_since: float) -> list[ProcessId]:
         """The keeper has told all it knows of the time before us: now every start has an outcome."""
         settled = self._loop.observer.told(self.by_name.values(), reaps_since)
+        take_in(self.by_name, self._loop.observer, self._builder)
         for controlled in self.by_name.values():
-            self._loop.actuator.resume_streams(controlled)  # of a process that was known as an intent only
+            self._loop.actuator.resume_streams(controlled)  # of a process that was not known before
         return settled
 
     # --- what intake accepts --------------------------------------------------------------------------------------

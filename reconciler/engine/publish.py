@@ -18,11 +18,12 @@ from reconciler.engine.building import Builder
 from reconciler.engine.controlled import Controlled
 from reconciler.model.identity import Key
 from reconciler.model.objects import Accepted
-from reconciler.model.state import Cause, Condition, Desired, History
+from reconciler.model.state import Cause, Condition, ConditionStatus, Desired, History
 from reconciler.ports import Clock
 
 FIRST_FLUSH_SECONDS = 0.1
 FLUSH_SECONDS = 1.0
+REFUSED_SECONDS = 5.0
 TELL_SECONDS = 0.01
 TOLD_AT_ONCE = 50  # whatever happened at once, other work has its turn in between
 EVENTS_KEPT = 5000
@@ -92,6 +93,7 @@ class Publisher:
         self._written: dict[Key, dict[str, Any]] = {}  # the last object that was written
         self._due: set[Shown] = set()
         self._flushed_at: dict[Key, float] = {}
+        self._refused: dict[Key, str] = {}  # whose status the disk did not take, and why
         self._watchers: set[asyncio.Queue[Message]] = set()
         self._event_watchers: set[asyncio.Queue[dict[str, Any]]] = set()
         self._events: deque[dict[str, Any]] = deque(maxlen=EVENTS_KEPT)
@@ -135,6 +137,9 @@ class Publisher:
 
     def _program_status(self, controlled: Controlled, view: View) -> dict[str, Any]:
         ledger, extra = controlled.ledger, self._conditions(controlled)
+        refusal = self._refused.get(controlled.accepted.key)
+        if refusal is not None and not any(condition.type == "StateUnwritable" for condition in extra):
+            extra.append(Condition("StateUnwritable", ConditionStatus.TRUE, "CannotWrite", refusal))
         named = view._replace(process_name=lambda ordinal: self._builder.process_name(controlled, ordinal))
         return program_status(controlled.desired, ledger.observed, ledger.memory, named, extra)
 
@@ -160,12 +165,28 @@ class Publisher:
         self._flushed_at[key] = self._clock.now()
         current = self.object(shown)
         before = self._written.get(key)
-        if current == before:
+        if current == before and key not in self._refused:
             return
         self._written[key] = current
         document = {field: current[field] for field in ("apiVersion", "kind", "metadata", "status")}
-        self._store.write_status(key, document)
-        self._offer_all("ADDED" if before is None else "MODIFIED", current)
+        self._note(shown, self._store.write_status(key, document))
+        if current != before:
+            self._offer_all("ADDED" if before is None else "MODIFIED", current)
+
+    def _note(self, shown: Shown, refusal: str | None) -> None:
+        """A status that the disk did not take is written again later. That it is out of date is part of the status."""
+        key = shown.accepted.key
+        if refusal is not None:
+            self._later(REFUSED_SECONDS, lambda: self._write_again(shown))
+        if self._refused.get(key) != refusal:
+            self._refused[key] = refusal or ""
+            if refusal is None:
+                del self._refused[key]
+            self.changed(shown)
+
+    def _write_again(self, shown: Shown) -> None:
+        if shown.accepted.key in self._refused:
+            self.changed(shown)
 
     def removed(self, shown: Shown) -> None:
         """The object is gone."""
@@ -173,6 +194,7 @@ class Publisher:
         self._due.discard(shown)
         self._flushed_at.pop(key, None)
         self._budgets.pop(key.name, None)
+        self._refused.pop(key, None)
         last = self._written.pop(key, None) or self.object(shown)
         self._store.remove_status(key)
         self._offer_all("DELETED", last)

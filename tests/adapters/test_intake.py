@@ -402,6 +402,29 @@ class TestTrouble:
         assert (house.in_force(), house.intake.unsaved) == ({"web": 5}, "")
         assert house.conditions() == []
 
+    async def test_however_often_the_disk_refuses_it_is_asked_again_at_one_pace_and_told_of_once(
+        self, house: House, folder: Folder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        due: list[Callable[[], None]] = []
+
+        def later(_seconds: float, call: Callable[[], None]) -> object:
+            due.append(call)
+            return object()
+
+        def refuse(*_: object) -> None:
+            raise StateWriteFailed("accepted/Program/web.yaml", "No space left on device")
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "call_later", later)
+        monkeypatch.setattr(house.store, "write_accepted", refuse)
+        for replicas in range(1, 5):
+            folder.texts["web.yaml"] = program("web", replicas)
+            await house.intake.rescan()
+        assert len(due) == 1
+        due.pop()()
+        await asyncio.gather(*house.intake._begun)
+        assert len(due) == 1
+        assert sum(record.getMessage().startswith("not in force") for record in caplog.records) == 1
+
     async def test_an_apply_that_cannot_be_committed_is_refused_whole(
         self, house: House, monkeypatch: pytest.MonkeyPatch
     ) -> None:

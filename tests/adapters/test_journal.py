@@ -249,7 +249,9 @@ def test_what_the_spare_holds_of_its_time_before_is_neither_a_record_nor_damage(
     journal.close()
     content = bytearray(segment.read_bytes())
     assert b'["n",2,' in content[end:], "it lies there"
-    content[end : end + 8] = (7 << 32 | 9).to_bytes(8, sys.byteorder)  # of a power loss: a header that did not get whole
+    content[end : end + 8] = (7 << 32 | 9).to_bytes(
+        8, sys.byteorder
+    )  # of a power loss: a header that did not get whole
     segment.write_bytes(content)
     again = opened(tmp_path, segment_bytes=8192)
     assert list(again.replay()) == [["restored", 3], ["n", 9, 9]]
@@ -276,7 +278,9 @@ def test_without_the_exchange_of_names_a_checkpoint_is_a_new_file(
 def test_a_journal_of_the_version_before_is_read_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def record(*values: object) -> bytes:
         payload = module._encode(values)
-        return (zlib.crc32(payload) << 32 | len(payload)).to_bytes(8, sys.byteorder) + payload + bytes(-len(payload) % 8)
+        return (
+            (zlib.crc32(payload) << 32 | len(payload)).to_bytes(8, sys.byteorder) + payload + bytes(-len(payload) % 8)
+        )
 
     (tmp_path / "journal").mkdir()
     written = record("journal", 1, module._boot_id()) + record("n", 1)

@@ -864,3 +864,24 @@ def test_it_is_found_although_neither_we_nor_the_keeper_are_its_parent(real: Rea
     assert real.table.find(spawn_id) == process
     assert real.table.signal(process, signal.SIGKILL, "process")
     real.until(lambda: real.table.find(spawn_id) is None or not procfs.read_stat(process.pid).alive)
+
+
+@pytest.mark.parametrize("lists", [True, False], ids=["listed", "looked for"])
+def test_who_runs_and_is_not_known_tells_who_it_is(real: Real, lists: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not lists:  # not every kernel tells whose parent a process is
+        monkeypatch.setattr(procfs, "offspring", lambda pid: None)
+    script = "(setsid sleep 1000 &); echo > ready; exec sleep 1000"  # both with the same environment
+    process, spawn_id = earlier_controller(real, script)
+    real.until((real.folder / "ready").exists)
+    (found,) = real.table.foundlings(())
+    assert found[:2] == (process, spawn_id)
+    assert abs(found.started_at - BootClock().now()) < 60
+    assert (found.uid, found.own_uid) == (os.geteuid(), True)
+    assert found.environment["RECONCILER_SPAWN_ID"] == spawn_id
+    assert not real.table.foundlings({spawn_id})
+    assert real.table.adopt(process)
+    assert process not in [each.process for each in real.table.foundlings(())], "it is watched"
+    real.table.kill_tree(process, spawn_id)
+    real.until(lambda: real.exits and not real.table.leftovers(process, spawn_id))
+    reap_orphans()
+    assert not real.table.foundlings(())

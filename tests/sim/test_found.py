@@ -22,8 +22,8 @@ def strike_at(world: World, kind: type[StopBegan] | type[Killed]) -> None:
     """The controller dies as soon as this is written down."""
     recorded = world.checks.recorded
 
-    def watching(record: object) -> None:
-        recorded(record)  # type: ignore[arg-type]
+    def watching(record: object, *, on_disk: bool) -> None:
+        recorded(record, on_disk=on_disk)  # type: ignore[arg-type]
         if isinstance(record, kind):
             world.checks.recorded = recorded  # type: ignore[method-assign]
             world.fate.strike(1, before=True)

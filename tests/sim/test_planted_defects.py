@@ -20,6 +20,7 @@ from reconciler.core.buckets import Bucket, Seat
 from reconciler.core.desired import Phase as Lying
 from reconciler.core.plan import Kill, Plan, Start, Stop
 from reconciler.engine import actuate, observe
+from reconciler.engine.controlled import Controlled
 from reconciler.engine.loop import Loop
 from reconciler.model.state import NEVER, Cause, Desired
 from support import worlds
@@ -186,6 +187,16 @@ def as_many_as_like_are_starting(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(starting.Starts, "began", lambda self, program, ordinal, until: None)
 
 
+def what_was_not_written_down_is_not_looked_for(patch: pytest.MonkeyPatch) -> None:
+    """Who takes over believes a journal that ends too early."""
+    patch.setattr(observe.Observer, "foundlings", lambda self, known: ())
+
+
+def work_is_begun_without_a_record(patch: pytest.MonkeyPatch) -> None:
+    """What must not be repeated is started although it cannot be written down that it was."""
+    patch.setattr(Controlled, "must_not_repeat", False)
+
+
 def without(patch: pytest.MonkeyPatch, kind: type[Any]) -> None:
     """No plan has such an action."""
     original = reconcile._answer_running
@@ -198,7 +209,7 @@ def without(patch: pytest.MonkeyPatch, kind: type[Any]) -> None:
 
 
 TAKEN = "is taken by"
-UNDONE = "left undone at"
+UNDONE = "left undone at|held back are"
 ENDLESS = "no end at"
 NO_DRAIN = "the drain does not end"
 NO_END = "does not come to its end|no fixed point"
@@ -210,7 +221,7 @@ DEFECTS: dict[Plant, tuple[str, ...]] = {
     ignored_stopping: (UNDONE, ENDLESS, NO_DRAIN, NO_END, "for the 2. time"),
     slot_reuse: (TAKEN, UNDONE, ENDLESS, NO_DRAIN, NO_END, "no timer for", "not killed"),
     missing_kill: ("not killed", NO_DRAIN, NO_END),
-    forgotten_wake_up: ("waits to be started", UNDONE, "no timer for"),
+    forgotten_wake_up: ("waits to be started", UNDONE, "no timer for", "wakes too late"),
     surplus_off_by_one: (NOT_ENDED,),
     deleted_program_forgotten: (NOT_ENDED,),
     rollout_dead_lock: ("waits for its turn in a rollout that goes nowhere", "its rollout is not known to be complete"),
@@ -224,6 +235,8 @@ DEFECTS: dict[Plant, tuple[str, ...]] = {
     timers_that_a_program_outlives: ("web", "mail"),  # a KeyError
     a_turn_is_forgotten: ("waits to be started",),
     as_many_as_like_are_starting: ("is started while",),
+    what_was_not_written_down_is_not_looked_for: (TAKEN, "and nobody knows"),
+    work_is_begun_without_a_record: ("begun without a record",),
 }
 """Each defect, and all that the witness may say of it: which of these comes first is up to the histories drawn.
 

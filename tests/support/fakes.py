@@ -5,7 +5,7 @@ table keeps two things apart as the kernel does: the processes, which outlive a 
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from signal import SIGKILL
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ from zlib import crc32
 from reconciler.model.identity import ProcessId
 from reconciler.model.launch import Launch
 from reconciler.model.state import NEVER
-from reconciler.ports import ExitReport, SpawnFailed, Stream
+from reconciler.ports import ExitReport, Foundling, SpawnFailed, Stream
 
 ENDING_SIGNALS = frozenset({1, 2, 3, 9, 10, 12, 15})  # the ones whose default is to end a process
 FIRST_PID = 300
@@ -79,6 +79,7 @@ class FakeProcess:
     ends_at: float
     code: int | None
     signal: int | None
+    started_at: float = 0.0
     own: bool = True  # of the present controller, not of one before it
     ended: bool = False  # a zombie
 
@@ -139,6 +140,13 @@ class FakeProcessTable:
 
     def mark(self, spawn_id: str) -> int:
         return 1 + crc32(spawn_id.encode())
+
+    def foundlings(self, known: Container[str]) -> Sequence[Foundling]:
+        return [
+            Foundling(one.id, one.spawn_id, one.started_at, 0, True, one.launch.env)
+            for one in self.alive()
+            if one.id not in self._watched and one.spawn_id not in known
+        ]
 
     def signal(self, process: ProcessId, signal: int, scope: str) -> bool:
         main = self._living(process)
@@ -235,7 +243,8 @@ class FakeProcessTable:
         self._used.add(identity)
         by_signal = behaviour.signal is not None
         code = None if by_signal else behaviour.code
-        process = FakeProcess(identity, launch, spawn_id, behaviour, main, now + ends_after, code, behaviour.signal)
+        ends_at = now + ends_after
+        process = FakeProcess(identity, launch, spawn_id, behaviour, main, ends_at, code, behaviour.signal, now)
         self._kernel[identity.pid] = process
         return process
 
@@ -329,6 +338,10 @@ class MemoryJournal:
     @property
     def writable(self) -> bool:
         return self._writable
+
+    def reopen(self) -> None:
+        """The next controller has it. What was there can be read, and whether the disk takes more is yet to be seen."""
+        self._writable = True
 
     def close(self) -> None:
         """Nothing to let go of."""

@@ -25,6 +25,7 @@ from reconciler.model.program import DEFAULT_GRACE_SECONDS, ProgramSpec
 from reconciler.model.revision import ROLLING
 from reconciler.model.revision import revision as revision_of
 from reconciler.model.state import NEVER, Cause, Outcome, Process
+from support.fakes import FakeProcess
 from support.sim_books import Book, Drain, Seat, least_backoff, seat_of
 from support.sim_passes import a_pass_can_be_repeated, short_pass_is_the_full_one
 
@@ -45,7 +46,11 @@ class Checks:
     drains: dict[ProcessId, Drain] = field(default_factory=dict)
     seats: dict[ProcessId, Seat] = field(default_factory=dict)
     disturbed: dict[str, bool] = field(default_factory=dict)  # more than a rollout happened to it
-    untried: dict[ProcessId, float] = field(default_factory=dict)  # started and not yet proven, and when it was
+    lossy: bool = False  # this controller knows more than is on disk
+    vague: bool = False  # so much was forgotten that nobody can say who has proved itself
+    excused: set[str] = field(default_factory=set)  # spawns whose end only a controller may have seen that then died
+    forgotten: set[str] = field(default_factory=set)  # spawns that died with a controller who alone knew of them
+    untried: dict[ProcessId, tuple[float, float]] = field(default_factory=dict)  # not yet proven: start, minReady
 
     # --- who is who ---------------------------------------------------------------------------------------------------
 
@@ -62,12 +67,21 @@ class Checks:
         return None if accepted is None else understood(accepted.canonical)[0]
 
     def _known(self, process: ProcessId) -> Process:
-        """The process as the journal knows it."""
-        for ledger in self.world.controller.journal.ledgers.values():
+        """The process as the journal knows it, or while the disk takes no records, the controller."""
+        for ledger in self._ledgers().values():
             for known in ledger.observed.processes.values():
                 if known.id == process:
                     return known
         raise AssertionError(f"{process} is a stranger: nothing in the journal speaks of it")
+
+    def _ledgers(self) -> Mapping[str, Ledger]:
+        if not self.lossy:
+            return self.world.controller.journal.ledgers
+        return {each.uid: each.ledger for each in self.world.controller.programs.by_name.values()}
+
+    def everything(self) -> list[FakeProcess]:
+        """All that runs and that somebody can know of. Of a spawn that was forgotten only the main process tells."""
+        return [one for one in self.world.table.everything() if one.main or one.spawn_id not in self.forgotten]
 
     # --- the operator -------------------------------------------------------------------------------------------------
 
@@ -104,10 +118,26 @@ class Checks:
             if book.gone_until != NEVER:
                 book.gone_until = -NEVER
 
+    def checkpointed(self) -> None:
+        """All that is known is on disk."""
+        self.lossy = False
+
+    def died(self) -> None:
+        """The controller. What was not on disk is forgotten, and so are the books, which know more than they may."""
+        if self.lossy:
+            self.books.clear()
+            self.vague = True
+            self.shaken()
+            self.excused |= {one.spawn_id for one in self.world.table.spawned}
+            known = {p.spawn_id for ledger in self.world.written().values() for p in ledger.observed.processes.values()}
+            self.forgotten |= {one.spawn_id for one in self.world.table.everything()} - known
+        self.lossy = False
+
     # --- at every effect ----------------------------------------------------------------------------------------------
 
-    def recorded(self, record: Record) -> None:
-        """A record is being written."""
+    def recorded(self, record: Record, *, on_disk: bool) -> None:
+        """A record is being written, or would be."""
+        self.lossy |= not on_disk
         match record:
             case Exited():
                 self._exited(record)
@@ -133,7 +163,7 @@ class Checks:
 
     def _exited(self, record: Exited) -> None:
         name, controlled = self._name(record.uid), self._controlled(record.uid)
-        ledger = self.world.controller.journal.ledgers[record.uid]
+        ledger = self._ledgers()[record.uid]
         process, intent = ledger.observed.processes.get(record.ordinal), ledger.intent
         run = process if process is not None and not process.ended else intent
         if run is None:
@@ -163,7 +193,7 @@ class Checks:
         world = self.world
         ran = next((one for one in world.table.spawned if one.spawn_id == spawn_id), None)
         if ran is not None:
-            excused = ran.behaviour.report_lost or world.keeper_seconds > 0
+            excused = ran.behaviour.report_lost or world.keeper_seconds > 0 or spawn_id in self.excused
             assert excused, f"{seat_of(ran.launch)}: how {ran.id} ended is Unknown, and the keeper saw it"
 
     def _withdrawn(self, record: Withdrawn) -> None:
@@ -203,17 +233,14 @@ class Checks:
     def spawning(self, launch: Launch, spawn_id: str) -> None:
         """A process is about to be started."""
         now, seat = self.world.clock.now(), seat_of(launch)
-        there = [one.id for one in self.world.table.everything() if seat_of(one.launch) == seat]
+        there = [one.id for one in self.everything() if seat_of(one.launch) == seat]
         assert not there, f"{seat} is taken by {there}"
         controlled = self.world.controller.programs.by_name[seat.program]
-        intent = self.world.controller.journal.ledgers[controlled.uid].intent
-        if self.world.journal.writable:
-            assert intent is not None, f"{seat}: started before it was written down"
-            assert (intent.spawn_id, intent.ordinal) == (spawn_id, seat.ordinal)
-        else:
-            policy = controlled.built.spec.restart_policy
-            assert policy != "Never", f"{seat}: begun without a record, and it must not be repeated"
-            return
+        intent = self._ledgers()[controlled.uid].intent
+        assert intent is not None, f"{seat}: started before it was written down"
+        assert (intent.spawn_id, intent.ordinal) == (spawn_id, seat.ordinal)
+        once = controlled.built.spec.run_once or controlled.built.spec.restart_policy == "Never"
+        assert not (self.lossy and once), f"{seat}: begun without a record, and it must not be repeated"
         assert not controlled.deleted, f"{seat}: started although the Program is deleted"
         assert not self.world.draining, f"{seat}: started during a shutdown"
         spec, book = controlled.built.spec, self.books.setdefault(seat, Book())
@@ -232,10 +259,12 @@ class Checks:
         most, now = self.world.most_starting, self.world.clock.now()
         starting = []
         for process in self.world.table.alive():
-            since, spec = self.untried.get(process.id, -NEVER), self._spec(self.seats[process.id].program)
-            if spec is not None and now < since + min(spec.min_ready_seconds, LONGEST_START_SECONDS) - A_MOMENT:
+            since, ready = self.untried.get(process.id, (-NEVER, 0.0))
+            spec = self._spec(self.seats[process.id].program)  # it may have been edited since
+            least = min(ready, LONGEST_START_SECONDS, spec.min_ready_seconds if spec is not None else 0.0)
+            if now < since + least - A_MOMENT:
                 starting.append(self.seats[process.id])
-        full = bool(most) and len(starting) >= most
+        full = bool(most) and len(starting) >= most and not self.vague
         assert not full or self._is_proven(seat, revision), f"{seat} is started while {starting} are starting"
 
     def _is_proven(self, seat: Seat, revision: str) -> bool:
@@ -247,8 +276,9 @@ class Checks:
     def spawned(self, process: ProcessId, launch: Launch, spawn_id: str) -> None:
         """A process was started."""
         self.seats[process] = seat_of(launch)
-        if not self._is_proven(seat_of(launch), launch.env["RECONCILER_REVISION"]):
-            self.untried[process] = self.world.clock.now()
+        spec = self._spec(seat_of(launch).program)
+        if spec is not None and not self._is_proven(seat_of(launch), launch.env["RECONCILER_REVISION"]):
+            self.untried[process] = self.world.clock.now(), spec.min_ready_seconds
 
     def signalling(self, process: ProcessId, number: int) -> None:
         """A stop signal is about to be sent."""
@@ -272,7 +302,7 @@ class Checks:
     def before_call(self) -> None:
         """The engine is about to do the next thing."""
         for controlled in self.world.controller.loop.programs.values():
-            short_pass_is_the_full_one(controlled, self.world.clock.now())
+            short_pass_is_the_full_one(controlled, self.world.clock.now(), bounded=self.world.most_starting > 0)
 
     # --- when all is done ---------------------------------------------------------------------------------------------
 
@@ -296,8 +326,10 @@ class Checks:
             counted = replace(known, observed=replace(known.observed, work=None))
             assert told == counted, f"{name}: memory is not the fold"
         uids = {controlled.uid for controlled in programs.values()}
+        alive = {one.id for one in self.world.table.alive()}
         for uid, ledger in ledgers.items():
-            assert uid in uids or not ledger.observed.processes, f"nobody looks after {uid}: {ledger.observed}"
+            runs = [p.id for p in ledger.observed.processes.values() if p.id in alive]
+            assert uid in uids or not runs, f"nobody looks after {uid}: {runs}"
 
     def _everything_that_runs_is_known(self, programs: Mapping[str, Controlled]) -> None:
         for process in self.world.table.alive():

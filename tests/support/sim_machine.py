@@ -160,6 +160,11 @@ class Histories(RuleBasedStateMachine):
     def controller_dies(self) -> None:
         self.world.kill_controller()
 
+    @rule(refuses=st.booleans())
+    def disk(self, refuses: bool) -> None:
+        """It is full, or takes something again."""
+        self.world.journal.refuse = refuses
+
     @rule(seconds=st.sampled_from([0.0, 0.4, 3.0]))
     def keeper_is_slow(self, seconds: float) -> None:
         self.world.keeper_takes(seconds)

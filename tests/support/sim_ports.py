@@ -70,7 +70,8 @@ class Fate:
 class Witness(Protocol):
     """Sees what the engine does, at the moment it does it, and objects by raising AssertionError."""
 
-    def recorded(self, record: Record) -> None: ...
+    def recorded(self, record: Record, *, on_disk: bool) -> None: ...
+    def checkpointed(self) -> None: ...
     def spawning(self, launch: Launch, spawn_id: str) -> None: ...
     def spawned(self, process: ProcessId, launch: Launch, spawn_id: str) -> None: ...
     def signalling(self, process: ProcessId, number: int) -> None: ...
@@ -89,12 +90,11 @@ class MortalJournal:
 
     def _append(self, values: Sequence[Any], durable: bool) -> None:
         self._journal.append(values, durable=durable)
-        if not self._journal.writable:
-            return
-        record = records.decode(json.loads(self._journal.records[-1]))
+        record = records.decode(json.loads(json.dumps(values)))
         assert record is not None
-        self._witness.recorded(record)
-        memory.fold(self.ledgers.setdefault(record.uid, Ledger()), record)
+        self._witness.recorded(record, on_disk=self._journal.writable)
+        if self._journal.writable:
+            memory.fold(self.ledgers.setdefault(record.uid, Ledger()), record)
 
     def replay(self) -> Iterator[list[Any]]:
         return self._journal.replay()
@@ -105,6 +105,8 @@ class MortalJournal:
     def _checkpoint(self, records: list[Sequence[Any]]) -> None:
         self._journal.checkpoint(records)
         self.ledgers = folded(self._journal.replay())
+        if self._journal.writable:
+            self._witness.checkpointed()
 
     @property
     def full(self) -> bool:
@@ -136,7 +138,7 @@ class MortalTable:
         self._table, self._fate, self._witness = table, fate, witness
         self.adopt, self.find, self.mark, self.leftovers = table.adopt, table.find, table.mark, table.leftovers
         self.on_exit, self.report = table.on_exit, table.report
-        self.unreported = table.unreported
+        self.unreported, self.foundlings = table.unreported, table.foundlings
 
     def spawn(self, launch: Launch, spawn_id: str) -> ProcessId:
         self._witness.spawning(launch, spawn_id)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from reconciler.core.homes import Accept, Remove
+from reconciler.core.memory import Ledger
 from reconciler.engine.bindings import Bindings
 from reconciler.engine.building import Builder
 from reconciler.engine.conditions import Conditions
@@ -41,6 +42,7 @@ from support.sim_ports import (
     MortalJournal,
     MortalSink,
     MortalTable,
+    folded,
 )
 from support.sim_schedule import Schedule
 
@@ -299,6 +301,8 @@ class World:
 
     def _start_controller(self) -> None:
         self._controllers += 1
+        self.checks.died()
+        self.journal.reopen()
         self.controller = Controller(self, self._controllers)
         self._untold.clear()
         self.controller.take_over(self.store, self._tell_all)
@@ -311,6 +315,10 @@ class World:
         settled += self.controller.programs.told(self.reaps_since)
         for process in settled:
             del self._kept[process]
+
+    def written(self) -> dict[str, Ledger]:
+        """What a controller would know that took over now."""
+        return folded(self.journal.replay())
 
     def _collect(self) -> None:
         for report in self.table.take_reports():
@@ -376,7 +384,8 @@ class World:
             self.clock.advance_to(max(moment, self.clock.now()))
             self.run()
         assert self.drained, "the drain does not end"
-        assert not self.table.everything(), f"still there after the drain: {self.table.everything()}"
+        left = self.checks.everything()
+        assert not left, f"still there after the drain: {left}"
         self._leave()
         self._collect()
         self._kept.clear()  # a new keeper knows nothing of the old one's
@@ -411,6 +420,7 @@ class World:
         self.surroundings.lacking.clear()
         self.fate.relent()
         self.keeper_takes(0.0)
+        self.journal.refuse = False
         self.run()
         for _ in range(MOMENTS_TO_SETTLE):
             if not self.at_rest:

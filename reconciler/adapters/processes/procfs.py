@@ -93,12 +93,20 @@ def birthmark(spawn_id: str) -> int:
 
 def spawn_id_of(pid: int) -> str | None:
     """The spawn id in a process's environment: as it was at its last exec, and only if it was not cleared."""
-    environment = _read(f"/proc/{pid}/environ") or b""
-    wanted = SPAWN_ID.encode() + b"="
-    for entry in environment.split(b"\0"):
-        if entry.startswith(wanted):
-            return entry[len(wanted) :].decode(errors="surrogateescape")
-    return None
+    return environment_of(pid, SPAWN_ID + "=").get(SPAWN_ID)
+
+
+def environment_of(pid: int, beginning: str) -> dict[str, str]:
+    """The variables of a process whose entries begin so, as they were at its last exec."""
+    entries = (_read(f"/proc/{pid}/environ") or b"").split(b"\0")
+    wanted = [entry.decode(errors="surrogateescape") for entry in entries if entry.startswith(beginning.encode())]
+    return {name: value for name, _, value in (entry.partition("=") for entry in reversed(wanted))}
+
+
+def offspring(pid: int) -> list[int] | None:
+    """The processes whose parent this one is; None when this kernel does not tell."""
+    text = _read(f"/proc/{pid}/task/{pid}/children")
+    return None if text is None else [int(word) for word in text.split()]
 
 
 def owner_of(pid: int) -> int | None:

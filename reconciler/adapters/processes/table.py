@@ -11,16 +11,16 @@ import errno
 import os
 import select
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 
 from reconciler.adapters.processes import procfs
+from reconciler.adapters.processes.foundlings import TICKS_PER_SECOND, foundlings
 from reconciler.adapters.processes.spawn import Spawner
 from reconciler.adapters.processes.trees import Trees, can_mark, send
 from reconciler.model.identity import ProcessId
 from reconciler.model.launch import Launch
-from reconciler.ports import Clock, ExitReport, SpawnFailed
+from reconciler.ports import Clock, ExitReport, Foundling, SpawnFailed
 
-TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 EXITS_PER_WAKE = 64  # the loop has other things to do, and what is left wakes it again
 _OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
 _PEEK = os.WEXITED | os.WNOHANG | os.WNOWAIT
@@ -171,6 +171,10 @@ class LinuxProcessTable:
         """Without a mark its environment has to tell, and only that of our process, or the keeper's, is believed."""
         ours = stat.parent in (os.getpid(), self._subreaper_pid) and os.geteuid() in (0, procfs.owner_of(pid))
         return ours and procfs.spawn_id_of(pid) == spawn_id
+
+    def foundlings(self, known: Container[str]) -> Sequence[Foundling]:
+        """Living main processes of earlier controllers that are not watched, with a spawn id that is not `known`."""
+        return foundlings(self._subreaper_pid, known, self._watches, marked=self._marked)
 
     # ---- end ----
 
