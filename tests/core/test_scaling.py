@@ -42,6 +42,38 @@ def test_a_look_from_before_the_latest_one_is_not_news() -> None:
     assert bound.decide([Look(4.0, waiting(9))]).replicas == 3
 
 
+def test_one_queue_that_cannot_be_read_is_enough_to_fall_back() -> None:
+    bound = Bound(two_queues(fallback={"failureThreshold": 1, "replicas": 3}))
+    decision = bound.at(1.0, waiting(1), REFUSED)
+    assert (decision.replicas, decision.reason) == (3, ScaleReason.FELL_BACK)
+
+
+def test_the_highest_of_those_that_can_be_read_counts_while_another_cannot() -> None:
+    triggers = [{"type": "beanstalkd", "name": name, "metadata": {"tube": name}} for name in ("a", "b", "c")]
+    assert Bound(spec_of(triggers=triggers)).at(1.0, waiting(1), REFUSED, waiting(4)).replicas == 4
+
+
+def test_below_all_activation_targets_a_minimum_still_follows_the_highest() -> None:
+    idle = {"activationTarget": 9, "type": "beanstalkd"}
+    triggers = [{**idle, "name": name, "metadata": {"tube": name}} for name in ("a", "b")]
+    bound = Bound(spec_of(triggers=triggers, minReplicaCount=1, cooldownPeriod=0))
+    assert bound.at(1.0, waiting(2), waiting(4)).replicas == 4
+
+
+def test_a_stalled_queue_beside_one_that_asks_for_as_much_is_not_the_reason() -> None:
+    bound = Bound(two_queues(stallTimeout=1.0))
+    for now in (1.0, 2.0, 3.0):
+        decision = bound.at(now, waiting(1, 0), waiting(1), ready=1, follow=False)
+    assert [view.replicas for view in decision.triggers] == [1, 1]
+    assert decision.reason is ScaleReason.FOLLOWS
+
+
+def test_a_process_that_was_asked_to_end_a_moment_after_its_start_is_still_on_its_way() -> None:
+    bound = Bound(spec_of(), run_once=True)
+    bound.at(1.0, waiting(1), started=7)
+    assert bound.at(1.2, waiting(1), started=8, running=0, ready=0, draining=1).starts == 0
+
+
 def test_one_success_ends_the_count_of_failures() -> None:
     bound = Bound(spec_of(fallback={"failureThreshold": 3}))
     for now in (1.0, 2.0):
