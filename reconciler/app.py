@@ -24,7 +24,7 @@ from reconciler.adapters.console import start_logging
 from reconciler.adapters.documents import parse
 from reconciler.adapters.journal import SegmentJournal
 from reconciler.adapters.keeper import KeeperLink
-from reconciler.adapters.logfiles import LogFile, read_logs
+from reconciler.adapters.logfiles import LogFile, log_files, read_logs
 from reconciler.adapters.logfiles import LogOptions as ReadOptions
 from reconciler.adapters.logs import PumpSink
 from reconciler.adapters.manifests import Bulk, ManifestDirectory
@@ -57,6 +57,7 @@ from reconciler.startup import (
     arguments,
     claim,
     most_starting,
+    output_policy,
     raise_limits,
     read_config,
     rehearsal,
@@ -132,9 +133,11 @@ class App:
         self._store = store = StateFiles(state_dir)
         self._journal = journal = SegmentJournal(os.path.join(state_dir, "run", "journal"), JOURNAL_BYTES)
         self._table = table = LinuxProcessTable(clock, subreaper_pid=os.getppid(), boot_limits=boot_limits)
-        self._sink = sink = PumpSink(os.path.join(state_dir, "run"), self._link.hold, self._link.release)
+        link = self._link
+        self._sink = sink = PumpSink(os.path.join(state_dir, "run"), link.hold, link.release, link.sync)
         scheduling = Scheduling(self._loop.call_soon, self._loop.call_later)
-        builder = Builder(Surroundings(base_path=self._options.base_path), state_dir, config.defaults.program)
+        surroundings = Surroundings(base_path=self._options.base_path)
+        builder = Builder(surroundings, state_dir, config.defaults.program, output_policy(self._options))
         ports, prefix = Ports(clock, journal, table, sink), secrets.token_hex(4) + "-"
         loop = Loop(ports, scheduling, builder, prefix, most_starting=most_starting(config))
         bulk = Bulk(parse)
@@ -296,7 +299,7 @@ class App:
 
     def _read_logs(self, files: LogFiles, options: LogOptions, stop: asyncio.Event) -> AsyncIterator[bytes]:
         def current() -> list[LogFile]:
-            return [LogFile(_log_label(file), file["path"]) for file in files()]
+            return log_files(files(), of_runs=options.previous is not None)
 
         wall = self._clock.wall()
         since = None if options.since_seconds is None else wall - options.since_seconds
@@ -332,10 +335,6 @@ class App:
 
 def _of_kind(kind: str, items: Sequence[Accepted]) -> list[Accepted]:
     return [item for item in items if item.kind == kind]
-
-
-def _log_label(file: dict[str, Any]) -> str:
-    return f"{file['program']}/{file['ordinal']}" + (" err" if file["stream"] == "err" else "")
 
 
 def settle_memory() -> None:

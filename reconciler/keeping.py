@@ -183,6 +183,10 @@ class Keeping:
     def _take_release(self, message: wire.Message, now: float) -> None:
         self._world.release(message["fifo"])
 
+    def _take_sync(self, message: wire.Message, now: float) -> None:
+        """It wants to know when all that it said before is done: now."""
+        self._tell({"type": "synced", "n": message["n"]})
+
     def _take_replace(self, message: wire.Message, now: float) -> None:
         """An operator wants the code that is installed now: in place of our two, and of us (`keeper`)."""
         self.handing_over |= message["keeper"] is True and self.exit_code is None

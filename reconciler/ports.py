@@ -126,7 +126,10 @@ class ProcessTable(Protocol):
 
 
 class Stream(NamedTuple):
-    """One log stream: a FIFO that the pump moves to a file. `id` is `<program uid>/<ordinal>/<out|err>`."""
+    """One log stream: a FIFO that the pump moves to a file. `id` is `<program uid>/<ordinal>/<out|err>`.
+
+    `path` may also be /dev/stdout or /dev/stderr: those of the daemon. `shared`: other replicas write there, too.
+    """
 
     id: str
     fifo: str
@@ -136,6 +139,11 @@ class Stream(NamedTuple):
     compress: str  # gzip or none
     mode: int
     owner: tuple[int, int] | None  # (uid, gid) of the FIFO; None: the controller's
+    format: str = "raw"  # raw, prefix or json
+    program: str = ""  # what lines are called when they get a frame: these three
+    replica: int = 0
+    stream: str = "out"
+    shared: bool = False
 
 
 class LogSink(Protocol):

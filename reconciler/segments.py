@@ -8,8 +8,8 @@ A number is one more than the greatest there is, so names alone carry all state.
 `OFFSET WALL` (what stands from OFFSET on was moved from WALL on, within a second) and `OFFSET WALL end RUN`, with a
 REPLICA/STREAM behind it where lines are framed. It is a help, not the log: lines of it may be torn or missing.
 
-The pump renames and writes the index; the `Tidier` removes and compresses behind it, in a thread of low priority. It
-must not touch an open file. Standard library only, and little of that: the pump stays near a bare interpreter.
+The pump renames and writes the index; the `Tidier` removes and compresses behind it, in threads of its own. It must not
+touch an open file. Standard library only, and little of that: the pump stays near a bare interpreter.
 """
 
 from __future__ import annotations
@@ -19,13 +19,12 @@ import queue
 import stat
 import threading
 import zlib
-from collections import deque
 
 from reconciler import folders
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 INDEX = ".idx"
 COMPRESSED = ".gz"
@@ -155,50 +154,46 @@ class Index:
 
 
 class Tidier:
-    """Removes what is over `max_files` and compresses what is closed. `request` never waits; `step` does the work.
+    """Removes what is over `max_files` and compresses what is closed. `request` never waits; threads do the work.
 
     `max_files` counts the open file too, as a kubelet does; 0 keeps all. A failure is left for the next request: what
-    could not be compressed stays readable as it is.
+    could not be compressed stays readable as it is. Compressing has the lowest priority, and can take its time: it has
+    a thread of its own, so that removing does not wait for it and a busy machine is no reason for a full disk.
     """
 
     def __init__(self) -> None:
         self._requests: queue.SimpleQueue[tuple[str, int, bool]] = queue.SimpleQueue()
-        self._to_compress: deque[str] = deque()
-        self._at_work = ""  # the unfinished file that is written right now
-        self._thread: threading.Thread | None = None
+        self._to_compress: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._compressing: set[str] = set()  # what is in it, and what is at work
+        self._threads: dict[str, threading.Thread] = {}
 
     def request(self, log_path: str, max_files: int, compress: bool) -> None:
-        """Ask for a log to be tidied. The thread starts with the first request: who logs nothing pays nothing."""
+        """Ask for a log to be tidied. Threads start when there is work: who logs nothing pays nothing."""
         self._requests.put((log_path, max_files, compress))
-        if self._thread is None:
-            thread = threading.Thread(target=self._run, name="tidier", daemon=True)
+        self._start("tidier", self._remove_for_ever)
+
+    def _start(self, name: str, work: Callable[[], None]) -> None:
+        if name not in self._threads:
+            thread = threading.Thread(target=work, name=name, daemon=True)
             try:
                 thread.start()
             except RuntimeError:  # no thread to be had now: the next request tries again
                 return
-            self._thread = thread
+            self._threads[name] = thread
 
-    def step(self) -> bool:
-        """Do one piece of work: all requests that wait, or one segment to compress. False: nothing is left to do."""
-        if self._take_requests():
-            return True
-        if not self._to_compress:
-            return False
-        plain = self._to_compress.popleft()
-        try:
-            self._compress(plain)
-        except OSError:  # the disk is full, or the segment went away
-            folders.unlink(plain + UNFINISHED)
-        return True
+    def _remove_for_ever(self) -> None:  # pragma: no cover - endless; what it does is what is tested
+        while True:
+            self._requests.put(self._requests.get())  # sleep until there is one; it goes back to the queue
+            self.remove()
 
-    def _run(self) -> None:  # pragma: no cover - endless; its step is what is tested
+    def _compress_for_ever(self) -> None:  # pragma: no cover - the same
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
         while True:
-            if not self.step():
-                self._requests.put(self._requests.get())  # sleep until there is one; it goes back to the queue
+            self._to_compress.put(self._to_compress.get())
+            self.compress()
 
-    def _take_requests(self) -> bool:
-        """Prune all that was asked for, and note what is to be compressed. One directory is listed once for all."""
+    def remove(self) -> None:
+        """Remove all that was asked for, and note what is to be compressed. One directory is listed once for all."""
         wanted: dict[str, tuple[int, bool]] = {}
         while not self._requests.empty():
             log_path, max_files, compress = self._requests.get()
@@ -212,40 +207,53 @@ class Tidier:
                 self._tidy(log_path, listings[directory], max_files, compress)
             except OSError:  # an unreadable or vanished directory is the pump's to report, when it writes
                 continue
-        return bool(wanted)
 
     def _tidy(self, log_path: str, names: list[str], max_files: int, compress: bool) -> None:
         directory, base = os.path.split(log_path)
         for name in names:
             left_over = os.path.join(directory, name)
-            if name.startswith(base) and _parsed(name[len(base) :])[1] == UNFINISHED and left_over != self._at_work:
+            is_unfinished = name.startswith(base) and _parsed(name[len(base) :])[1] == UNFINISHED
+            if is_unfinished and left_over.removesuffix(UNFINISHED) not in self._compressing:
                 folders.unlink(left_over)  # of a pump that was killed
         closed = closed_segments(log_path, names)
         surplus = len(closed) - max(max_files - 1, 0) if max_files else 0
         for segment in closed[: max(surplus, 0)]:
+            plain = segment_path(log_path, segment.number)
             # The index first: killed in between, we leave a segment without index, not an index without segment.
-            for path in (segment.index_path, segment_path(log_path, segment.number), segment.path):
-                folders.unlink(path)
+            for path in (segment.index_path, plain, plain + COMPRESSED):
+                if os.path.basename(path) in names or plain in self._compressing:
+                    folders.unlink(path)
         for segment in closed[max(surplus, 0) :]:
             plain = segment_path(log_path, segment.number)
             if segment.compressed:
-                folders.unlink(plain)  # whole beside its compressed self: someone was killed between rename and unlink
-            elif compress and plain not in self._to_compress:
-                self._to_compress.append(plain)
+                if os.path.basename(plain) in names:
+                    folders.unlink(plain)  # whole beside its compressed self: someone was killed in between
+            elif compress and plain not in self._compressing:
+                self._compressing.add(plain)
+                self._to_compress.put(plain)
+                self._start("compressor", self._compress_for_ever)
+
+    def compress(self) -> None:
+        """Compress all that is waiting for it."""
+        while not self._to_compress.empty():
+            plain = self._to_compress.get()
+            try:
+                self._compress(plain)
+            except OSError:  # the disk is full, or the segment went away
+                folders.unlink(plain + UNFINISHED)
+            self._compressing.discard(plain)
 
     def _compress(self, plain: str) -> None:
         """One closed segment, whole and on the disk before it takes the place of the plain one."""
         unfinished = plain + UNFINISHED
         folders.unlink(unfinished)
         source = folders.open_file(plain, os.O_RDONLY)
-        self._at_work = unfinished
         try:
             mode = stat.S_IMODE(os.fstat(source).st_mode)
             with open(folders.open_file(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as target:
                 squeeze = zlib.compressobj(wbits=_GZIP_FORMAT)
                 while block := os.read(source, _BLOCK_BYTES):
                     target.write(squeeze.compress(block))
-                    self._take_requests()  # a large segment must not keep the others from being pruned
                 target.write(squeeze.flush())
                 target.flush()
                 os.fchmod(target.fileno(), mode)
@@ -253,8 +261,7 @@ class Tidier:
             if folders.exists(plain):
                 folders.rename(unfinished, os.path.basename(plain) + COMPRESSED)
                 folders.unlink(plain)
-            else:  # pruned meanwhile
+            else:  # removed meanwhile
                 folders.unlink(unfinished)
         finally:
-            self._at_work = ""
             os.close(source)

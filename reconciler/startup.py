@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from reconciler import __version__, wire
 from reconciler.adapters.documents import read_documents, read_manifest_file
+from reconciler.core.outputs import Policy
 from reconciler.model.decode import decode
 from reconciler.model.manifest import Config
 from reconciler.model.problems import Problem
@@ -41,6 +42,8 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("-f", "--filename", action="append", default=[], dest="directories")
     parser.add_argument("--up", action="store_true", help="run for a person: HUP ends it")
     parser.add_argument("--base-path", default="", help="PATH that processes start from")
+    parser.add_argument("--logs", choices=("files", "stdout"), default="files", help="where all output goes")
+    parser.add_argument("--logs-format", choices=("prefix", "json"), default="prefix", help="how, on stdout")
     parser.add_argument("--rehearse", action="store_true", help="say who we are and whether this could be, and end")
     return parser.parse_args(argv)
 
@@ -72,6 +75,11 @@ def access_rules(config: Config) -> AccessRules:
         except KeyError:
             raise UsageError(f"access.groups: group {name!r} does not exist") from None
     return AccessRules(groups=groups)
+
+
+def output_policy(options: argparse.Namespace) -> Policy:
+    """Where the output of processes goes, whatever their specs say."""
+    return Policy(console=options.logs_format if options.logs == "stdout" else "", captured=options.up)
 
 
 def most_starting(config: Config) -> int:

@@ -49,6 +49,8 @@ class KeeperLink:
         self.on_lost: Callable[[], None] = _nothing
         self._loop = loop
         self._unsent: deque[bytes] = deque()
+        self._syncs = 0
+        self._synced: dict[int, Callable[[], None]] = {}
         self._sock: socket.socket | None = socket.socket(fileno=control_fd)
         self._sock.setblocking(False)
         # It came to us over an exec. A process of ours that inherited it would hide our death from the keeper.
@@ -78,6 +80,12 @@ class KeeperLink:
     def release(self, path: str) -> None:
         """Let this FIFO go."""
         self._send({"type": "release", "fifo": path})
+
+    def sync(self, done: Callable[[], None]) -> None:
+        """Call this when all that was said before is done. A keeper that is too old for it never says so."""
+        self._syncs += 1
+        self._synced[self._syncs] = done
+        self._send({"type": "sync", "n": self._syncs})
 
     def replace(self, *, keeper: bool) -> None:
         """Replace me and the pump, and yourself, too (`keeper`), by the code that is installed now."""
@@ -142,6 +150,8 @@ class KeeperLink:
             self.on_told(NEVER if since is None else _field(message, "reaps_since", float))
         elif kind == "pump":
             self.on_pump(_field(message, "pid", int))
+        elif kind == "synced":
+            self._synced.pop(_field(message, "n", int), _nothing)()
         elif kind == "leave":
             self.on_leave()
         else:

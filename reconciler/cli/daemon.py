@@ -25,8 +25,18 @@ config_option = click.option("--config", metavar="FILE", help="As the global opt
 @click.command()
 @directories_option
 @config_option
+@click.option(
+    "--logs",
+    type=click.Choice(["files", "stdout"]),
+    default="files",
+    show_default=True,
+    help="Where all processes print to: files as their specs say, or the standard output of this daemon.",
+)
+@click.option(
+    "--logs-format", type=click.Choice(["prefix", "json"]), default="prefix", show_default=True, help="How, on stdout."
+)
 @pass_session
-def run(session: Session, paths: tuple[str, ...], config: str | None) -> int:
+def run(session: Session, paths: tuple[str, ...], config: str | None, logs: str, logs_format: str) -> int:
     """Run the daemon in the foreground, for systemd and containers.
 
     TERM and INT drain everything in order and end with 0; a later INT kills. HUP reads all manifests again, USR1
@@ -35,6 +45,7 @@ def run(session: Session, paths: tuple[str, ...], config: str | None) -> int:
     \b
     reconciler run -f /etc/reconciler/manifests
     reconciler run -f /srv/shop/manifests -f /srv/blog/manifests
+    reconciler run -f /manifests --logs stdout --logs-format json    (in a container)
     """
     state_dir = find_state_dir(session.given_state_dir)
     config = config or session.config or _system_config(state_dir)
@@ -47,7 +58,10 @@ def run(session: Session, paths: tuple[str, ...], config: str | None) -> int:
     if not paths and config is None:
         hint("no directory is watched; what `reconciler apply` hands in is run")
     make_state_dir(state_dir)
-    command = keeper_command(state_dir, daemon_arguments(paths, config))
+    arguments = daemon_arguments(paths, config)
+    if logs == "stdout":
+        arguments += ["--logs", "stdout", "--logs-format", logs_format]
+    command = keeper_command(state_dir, arguments)
     os.execve(command[0], command, keeper_environment())  # noqa: S606  # no shell is wanted
 
 

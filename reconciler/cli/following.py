@@ -42,8 +42,11 @@ class Following:
             except queue.Empty:
                 return
             colour = COLOURS[list(self._threads).index(name) % len(COLOURS)]
-            label, _, text = line.partition(" ")
-            yield f"{paint(label.strip('[]') + ' |', colour)} {plain(text)}"
+            if line.startswith("["):
+                label, _, text = line.partition(" ")
+                yield f"{paint(label.strip('[]') + ' |', colour)} {plain(text)}"
+            else:  # it has a frame, which says whose it is
+                yield f"{paint('|', colour)} {plain(line)}"
 
     def stop(self) -> None:
         """Nobody watches any more."""

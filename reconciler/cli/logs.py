@@ -1,4 +1,4 @@
-"""`logs`: the bytes that processes wrote, as they wrote them."""
+"""`logs`: the bytes that processes wrote, as they wrote them, or as `logs.format` has them kept."""
 
 import sys
 import time
@@ -6,7 +6,7 @@ import time
 import click
 
 from reconciler.cli.exits import DONE
-from reconciler.cli.output import note
+from reconciler.cli.output import hint, note
 from reconciler.cli.session import DURATION, REPLICA_TARGET, Session, Target, pass_session, with_nearest
 from reconciler.client import ApiFailure
 
@@ -68,6 +68,13 @@ def logs(
         raise click.UsageError("--previous is over: it cannot be followed")
     client = session.client()
     lines: int | None = None if tail < 0 else tail
+    told: set[str] = set()
+
+    def tell_once(text: str) -> None:
+        if text not in told:
+            told.add(text)
+            hint(text)
+
     while True:
         try:
             pieces = client.logs(
@@ -80,6 +87,7 @@ def logs(
                 prefix=prefix,
                 previous=previous,
                 stream=stream or "",
+                note=tell_once,
             )
             for piece in pieces:
                 sys.stdout.buffer.write(piece)

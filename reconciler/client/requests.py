@@ -9,7 +9,7 @@ import json
 import os
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from time import monotonic
 from typing import Any, NoReturn
 
@@ -20,6 +20,7 @@ from reconciler.client.transport import Answer, BadAnswer, Deadline, Disconnecte
 Json = dict[str, Any]
 
 ATTEMPTS = 3  # a request for reading that was cut off by a dying controller is asked again
+NOTE_HEADER = "Reconciler-Note"
 _UNIX_PATH_MAX = 107  # bytes of sun_path, without the final NUL
 
 
@@ -105,8 +106,9 @@ class Client:
         prefix: bool = False,
         previous: int | None = None,
         stream: str = "",
+        note: Callable[[str], None] = lambda text: None,
     ) -> Iterator[bytes]:
-        """Log bytes as they arrive."""
+        """Log bytes as they arrive. `note` is told what the reader should know of them."""
         path = f"/v1/programs/{quoted(name)}/logs"
         query = {
             "replica": replica,
@@ -122,6 +124,8 @@ class Client:
             wire, answer = self._ask("GET", path, query)
             with wire:
                 wire.deadline.extend_to(None if follow else monotonic() + self.timeout_seconds)
+                if text := answer.header(NOTE_HEADER):
+                    note(text)
                 for piece in answer.pieces():
                     yield piece
                     if not follow:  # a log may be long, but it may not come to a halt

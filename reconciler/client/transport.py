@@ -164,6 +164,10 @@ class Answer:
         self._wire = wire
         self._headers = headers
 
+    def header(self, name: str) -> str:
+        """A header of the answer; empty when it has none of this name."""
+        return self._headers.get(name.lower().encode(), b"").decode(errors="replace")
+
     def pieces(self, idle_seconds: float | None = None) -> Iterator[bytes]:
         """The body as it arrives; an empty piece whenever nothing came for `idle_seconds`."""
         if self._headers.get(b"transfer-encoding", b"").lower() == b"chunked":

@@ -13,13 +13,12 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from reconciler.core.expansion import Scope, Text, depends_on_count, escaped, filled, mentions_count
+from reconciler.core.outputs import AS_WRITTEN, LogTarget, Outputs, Policy, ends, outputs, targets
 from reconciler.model.launch import Credentials, Launch
-from reconciler.model.parts import FromFile, Logs
+from reconciler.model.parts import FromFile
 from reconciler.model.program import ProgramSpec
 
 CLEAN_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-MERGED, NONE, INHERIT = "merged", "none", "inherit"
-NO_FILE = frozenset({NONE, INHERIT})
 
 
 class Environment(dict[str, str]):
@@ -75,33 +74,16 @@ class Doubt(NamedTuple):
         return f"{self.field}: {self.message}"
 
 
-class LogTarget(NamedTuple):
-    """Where one stream of one ordinal goes; the fields are those of ports.Stream, which stands above this room."""
-
-    id: str
-    fifo: str
-    path: str
-    max_size: int
-    max_files: int
-    compress: str
-    mode: int
-    owner: tuple[int, int] | None
-
-
 @dataclass(slots=True, repr=False)  # a command may hold secrets
 class LaunchTemplate:
     """A revision, ready to be started at any ordinal."""
 
-    uid: str
-    state_dir: str
     settings: Launch  # what no ordinal changes
     argv: tuple[Text, ...]
     directory: Text
     environment: Environment  # the variables that no ordinal changes
     varying: tuple[tuple[str, Text], ...]  # and those that one does
-    logs: Logs
-    out: Text  # where standard output goes: a path, `none` or `inherit`
-    err: Text  # the same; equal to `out`: merged
+    outputs: Outputs
     display_name: Text
     secret_command: bool
     run_once: bool
@@ -152,7 +134,16 @@ def count_matters(spec: ProgramSpec) -> bool:
     return mentions_count([*spec.command, *written_values(spec).values(), spec.working_dir])
 
 
-def template(spec: ProgramSpec, facts: Facts, *, name: str, uid: str, revision: str, state_dir: str) -> LaunchTemplate:
+def template(
+    spec: ProgramSpec,
+    facts: Facts,
+    *,
+    name: str,
+    uid: str,
+    revision: str,
+    state_dir: str,
+    policy: Policy = AS_WRITTEN,
+) -> LaunchTemplate:
     """All of a launch that no ordinal changes. Only for facts that are `startable`."""
     if not facts.startable:
         # Without this, a user that cannot be found would mean: run it as the controller's user, root.
@@ -170,18 +161,15 @@ def template(spec: ProgramSpec, facts: Facts, *, name: str, uid: str, revision: 
     directory = scope.expand("workingDir", spec.working_dir)[0]
     if facts.directory is not None:
         directory = facts.directory
-    out, err = _outputs(spec, scope, state_dir, warn)
+    user = facts.credentials
+    owner = user and (user.uid, user.gid)
     return LaunchTemplate(
-        uid=uid,
-        state_dir=state_dir,
         settings=_settings(spec, facts),
         argv=argv,
         directory=directory,
         environment=Environment({key: text for key, text in environment.items() if isinstance(text, str)}),
         varying=tuple((key, text) for key, text in environment.items() if not isinstance(text, str)),
-        logs=spec.logs,
-        out=out,
-        err=err,
+        outputs=outputs(spec.logs, scope, warn, policy, program=name, uid=uid, state_dir=state_dir, owner=owner),
         display_name=environment["SUPERVISOR_PROCESS_NAME"],
         secret_command=secret_command,
         run_once=spec.run_once,
@@ -233,30 +221,6 @@ def _settings(spec: ProgramSpec, facts: Facts) -> Launch:
     )
 
 
-def _outputs(spec: ProgramSpec, scope: Scope, state_dir: str, warn: Callable[[str, str], None]) -> tuple[Text, Text]:
-    """Where standard output and standard error go."""
-    # `$(PROGRAM)` may be written in a text, but the dollars of the state directory are its own.
-    usual = f"{escaped(state_dir)}/logs/$(PROGRAM)/$(REPLICA)"
-    out = _log_path("logs.path", spec.logs.path or f"{usual}.log", f"{usual}.log", scope, warn)
-    if spec.logs.stderr == MERGED:
-        return out, out
-    return out, _log_path("logs.stderr", spec.logs.stderr, f"{usual}.err.log", scope, warn)
-
-
-def _log_path(at: str, written: str, usual: str, scope: Scope, warn: Callable[[str, str], None]) -> Text:
-    path, _ = scope.expand(at, written)
-    if path in NO_FILE or is_absolute(path):
-        return path
-    warn(at, f"{written} does not expand to an absolute path; the usual one is used")
-    return scope.expand(at, usual)[0]
-
-
-def is_absolute(path: Text) -> bool:
-    """Whether it is a path from the root, whatever the ordinal."""
-    start = path if isinstance(path, str) else path[0]
-    return isinstance(start, str) and start.startswith("/")
-
-
 def launch(made: LaunchTemplate, ordinal: int, replicas: int) -> Launch:
     """What to start at this ordinal; the same object as before unless the count matters and has changed."""
     if made.count_matters and replicas != made.remembered_count:
@@ -273,7 +237,7 @@ def _launch(made: LaunchTemplate, ordinal: int, replicas: int) -> Launch:
     for name, text in made.varying:
         environment[name] = filled(text, ordinal, replicas)
     words = [filled(text, ordinal, replicas) for text in made.argv]
-    out, err = (_end_of(made, ordinal, *output) for output in _resolved_outputs(made, ordinal, replicas))
+    out, err = ends(made.outputs, ordinal, replicas)
     return replace(
         made.settings,
         argv=SecretArguments(words) if made.secret_command else tuple(words),
@@ -284,36 +248,9 @@ def _launch(made: LaunchTemplate, ordinal: int, replicas: int) -> Launch:
     )
 
 
-def _resolved_outputs(made: LaunchTemplate, ordinal: int, replicas: int) -> tuple[tuple[str, str], tuple[str, str]]:
-    """For standard output and standard error: the stream it is written to, and where that one goes."""
-    out, err = filled(made.out, ordinal, replicas), filled(made.err, ordinal, replicas)
-    return ("out", out), ("out" if err == out else "err", err)
-
-
-def _end_of(made: LaunchTemplate, ordinal: int, stream: str, path: str) -> str | None:
-    """What the process gets as descriptor 1 or 2, in the words of Launch."""
-    if path == NONE:
-        return None
-    return INHERIT if path == INHERIT else f"{made.state_dir}/run/fifos/{made.uid}-{ordinal}-{stream}"
-
-
 def streams(made: LaunchTemplate, ordinal: int, replicas: int) -> tuple[LogTarget, ...]:
     """The log streams that have to stand before this ordinal is started: none, one, or two."""
-    owner = made.settings.credentials
-    return tuple(
-        LogTarget(
-            id=f"{made.uid}/{ordinal}/{stream}",
-            fifo=f"{made.state_dir}/run/fifos/{made.uid}-{ordinal}-{stream}",
-            path=path,
-            max_size=made.logs.max_size,
-            max_files=made.logs.max_files,
-            compress=made.logs.compress,
-            mode=made.logs.mode,
-            owner=owner and (owner.uid, owner.gid),
-        )
-        for stream, path in dict(_resolved_outputs(made, ordinal, replicas)).items()
-        if path not in NO_FILE
-    )
+    return targets(made.outputs, ordinal, replicas)
 
 
 def process_name(made: LaunchTemplate, ordinal: int, replicas: int) -> str:

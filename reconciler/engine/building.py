@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
-from reconciler.core import launching
+from reconciler.core import launching, outputs
 from reconciler.core.launching import Facts
 from reconciler.engine.controlled import Built, Controlled
 from reconciler.model.advice import doubtful
@@ -41,10 +41,17 @@ class Surroundings(Protocol):
 class Builder:
     """Makes Built from Accepted, and Launches and Streams from Built."""
 
-    def __init__(self, surroundings: Surroundings, state_dir: str, defaults: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        state_dir: str,
+        defaults: Mapping[str, Any],
+        policy: outputs.Policy = outputs.AS_WRITTEN,
+    ) -> None:
         self._surroundings = surroundings
         self._state_dir = state_dir
         self._defaults = defaults
+        self._policy = policy
 
     def effective(self, canonical: Mapping[str, Any]) -> dict[str, Any]:
         """The spec as written, over the defaults of the configuration."""
@@ -64,7 +71,13 @@ class Builder:
         template = None
         if facts.startable:
             template = launching.template(
-                spec, facts, name=accepted.name, uid=accepted.uid, revision=revision, state_dir=self._state_dir
+                spec,
+                facts,
+                name=accepted.name,
+                uid=accepted.uid,
+                revision=revision,
+                state_dir=self._state_dir,
+                policy=self._policy,
             )
         doubts = (*map(str, template.warnings if template else ()), *doubtful(spec))
         return Built(spec, revision, template, facts.problems, dict(facts.digests), facts.fingerprint, doubts)
@@ -107,6 +120,19 @@ class Builder:
             return spec.working_dir, launching.written_values(spec), None if spec.user is None else NOBODY
         directory = template.directory if isinstance(template.directory, str) else spec.working_dir
         return directory, template.environment, template.settings.credentials
+
+    def log_rows(self, controlled: Controlled, ordinal: int) -> list[dict[str, Any]]:
+        """Where the output of this ordinal goes now, and how it looks there."""
+        streams = self.streams(controlled, controlled.built.revision, ordinal)
+        return [
+            {"program": controlled.name, "ordinal": ordinal, "stream": s.stream, "path": s.path, "format": s.format}
+            for s in streams
+        ]
+
+    def streams_follow_count(self, controlled: Controlled) -> bool:
+        """Whether a change of the count changes the streams that stand already."""
+        template = controlled.built.template
+        return template is not None and outputs.follow_count(template.outputs)
 
     def process_name(self, controlled: Controlled, ordinal: int) -> str:
         """What the process is called for display."""

@@ -329,13 +329,9 @@ class Programs:
         return self._builder.effective(canonical)
 
     def log_files(self, controlled: Controlled) -> list[dict[str, Any]]:
-        """Where the output of each replica goes."""
+        """Where the output of each replica goes, and how it looks there."""
         ordinals = sorted(controlled.ledger.memory.histories.keys() | set(controlled.desired.ordinals()))
-        return [
-            {"program": controlled.name, "ordinal": ordinal, "stream": stream.id.rsplit("/", 1)[1], "path": stream.path}
-            for ordinal in ordinals
-            for stream in self._builder.streams(controlled, controlled.built.revision, ordinal)
-        ]
+        return [row for ordinal in ordinals for row in self._builder.log_rows(controlled, ordinal)]
 
     def enter(self, phase: Phase) -> None:
         """Drain everything, or stop waiting."""
@@ -370,8 +366,10 @@ class Programs:
         desired = self.desired(
             controlled.accepted, controlled.built, controlled.overrides, controlled.templates, phase, controlled.bound
         )
-        controlled.desired = self._choose(controlled, desired)
+        before, controlled.desired = controlled.desired, self._choose(controlled, desired)
         controlled.settled = False
+        if before.replicas != desired.replicas and self._builder.streams_follow_count(controlled):
+            self._loop.actuator.refresh_streams(controlled)
 
     def _choose(self, controlled: Controlled, desired: Desired) -> Desired:
         """The count of a bound Program changes all day long: those go that are missed least."""

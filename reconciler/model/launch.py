@@ -31,5 +31,5 @@ class Launch:
     no_new_privileges: bool = False
     stop_signal: int = 15
     stop_scope: str = "process"  # process, group or tree
-    stdout: str | None = None  # path of a FIFO (opened for this spawn); None: /dev/null; "inherit": the controller's
+    stdout: str | None = None  # path of a FIFO (opened for this spawn); None: /dev/null
     stderr: str | None = None  # the same; equal to stdout: merged

@@ -139,9 +139,6 @@ class DependsOn(Spec):
     condition: Literal["Started", "Ready", "Succeeded"] = "Ready"
 
 
-_NOWHERE = frozenset({"none", "inherit"})
-
-
 class Logs(Spec):
     """Where output goes and how much of it is kept."""
 
@@ -152,11 +149,6 @@ class Logs(Spec):
     compress: Literal["gzip", "none"] = "gzip"
     format: Literal["raw", "prefix", "json"] = "raw"
     mode: Octal = 0o640
-
-    @property
-    def file_path(self) -> str | None:
-        """The written path of a file, with its `$(NAME)`s."""
-        return None if self.path in _NOWHERE else self.path
 
 
 class MemoryResource(CheckedSpec):

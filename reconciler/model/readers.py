@@ -368,7 +368,7 @@ SPECIAL: dict[str, Reader] = {
     "amount": _written("a number or a percentage", _amount),
     "path": _path(),
     "log_path": _path("none", "inherit"),
-    "stderr_path": _path("none", "merged"),
+    "stderr_path": _path("none", "merged", "inherit"),
     "command": _read_command,
     "pairs": _pairs(read_text, {"value": read_text}),
     "env": _read_env,

@@ -29,11 +29,6 @@ def _wrote(part: BaseModel, *path: str) -> bool:
     return value not in (None, "none", ())
 
 
-def _shares_a_file(spec: ProgramSpec) -> bool:
-    path = spec.logs.file_path
-    return path is not None and spec.replicas > 1 and "$(REPLICA" not in path.replace("$(REPLICAS)", "")
-
-
 NOT_YET = (
     NotYet("startupProbe", "replicas count as started at once", lambda s: _wrote(s, "startup_probe")),
     NotYet("readinessProbe", "replicas count as ready while they run", lambda s: _wrote(s, "readiness_probe")),
@@ -55,12 +50,6 @@ NOT_YET = (
         lambda s: s.strategy.on_failure == "Rollback",
     ),
     NotYet("stdin", "stdin is empty", lambda s: s.stdin == "pipe"),
-    NotYet("logs.format", "lines are written as they come", lambda s: s.logs.format != "raw"),
-    NotYet(
-        "logs.path",
-        "output cannot go to the controller's own, or several replicas to one file without $(REPLICA)",
-        lambda s: s.logs.path == "inherit" or _shares_a_file(s),
-    ),
     NotYet("apiAccess", "processes are not told of the API", lambda s: _wrote(s, "api_access")),
 )
 

@@ -64,17 +64,12 @@ class Conduit:
 
     def open(self) -> None:
         """Open what is not open. A complaint when that fails; to be asked again later."""
-        try:
-            self.prepare()
-            self._at = self.settings.path
-            if isinstance(self._output, LogFile):
-                self._output.open()
-            if self.fifo < 0 and not self._parted:
-                self._open_fifo()
-        except OSError as error:
-            self._halt(error)
-        else:
-            self._heal()
+        self._heal()
+        for step in (self._open_fifo, self.prepare, self._open_log):  # each of use without the others
+            try:
+                step()
+            except OSError as error:
+                self._halt(error)
 
     def adopt(self, settings: Settings) -> None:
         """Other settings. What waits in the FIFO still goes to the old place if that is possible."""
@@ -210,7 +205,14 @@ class Conduit:
         framer = self._framer = Framer(self.settings, Staging(self._at, self.settings.message), self._output)
         return framer
 
+    def _open_log(self) -> None:
+        self._at = self.settings.path
+        if isinstance(self._output, LogFile):
+            self._output.open()
+
     def _open_fifo(self) -> None:
+        if self.fifo >= 0 or self._parted:
+            return
         # By path, so that this description is ours alone: O_NONBLOCK on a shared one would reach the writers.
         self._at = self.settings.fifo
         fd = os.open(self.settings.fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -202,7 +202,10 @@ class Streams:
         kept = {self._plumbing.staged_path(stream_id) for stream_id in (*self.conduits, *self.parted)}
         for path in self._plumbing.staged():
             if path not in kept:
-                os.unlink(path)
+                try:
+                    os.unlink(path)
+                except OSError:  # no file of ours
+                    pass
 
     def _finish(self, conduit: Conduit) -> None:
         """It was let go. What it has staged is written as soon as that is possible."""

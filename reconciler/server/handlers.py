@@ -12,6 +12,7 @@ from reconciler.server.access import user_name
 from reconciler.server.answers import Json, json_answer, list_answer, text_answer
 from reconciler.server.calls import Call
 from reconciler.server.httpstack import StreamResponse
+from reconciler.server.logs import Asked, meant, note_headers, notes
 from reconciler.server.openapi import document
 from reconciler.server.operations import Lifecycle, LogOptions, Operations, ReadLogs
 from reconciler.server.queues import QueueHandlers
@@ -108,19 +109,16 @@ class Handlers(QueueHandlers):
         replica, stream = query.pop("replica", None), query.pop("stream", None)
         options = LogOptions(since_seconds=query.pop("since", None), **query)
         self._existing(call.name)
+        asked = Asked(call.name, replica, stream, options.previous)
 
         def files() -> list[Json]:
-            return [
-                each
-                for each in self.engine.log_files(call.name)
-                if replica in (None, each["ordinal"]) and stream in (None, each["stream"])
-            ]
+            return meant(self.engine.log_files(call.name), asked)
 
-        if not files() and not options.follow:
-            which = f"program/{call.name}" + ("" if replica is None else f" replica {replica}")
-            message = f"{which} has no log: it never ran, or its logs.path is `none` or `inherit`"
-            raise ApiError(404, 3, "NoLogs", message)
-        return await self.streams.bytes(call.request, self._read_logs(files, options, self.streams.closing))
+        logs = self.engine.log_files(call.name)
+        waits = options.follow and not any(map(asked.means, logs))  # for one that is still to come
+        told = [] if waits else notes(logs, asked)
+        chunks = self._read_logs(files, options, self.streams.closing)
+        return await self.streams.bytes(call.request, chunks, note_headers(told))
 
     # ---- changing ----
 

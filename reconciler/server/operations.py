@@ -68,7 +68,8 @@ class LogOptions(NamedTuple):
 
 
 LogFiles = Callable[[], list[Json]]
-"""The files there are now, `{ordinal, stream, path}`; asked again while following, for new replicas."""
+"""The logs there are now, `{program, ordinal, stream, path, format, wanted}`; asked again while following, for new
+replicas. Several may have one path: then those lines are meant that are of a `wanted` one."""
 
 ReadLogs = Callable[[LogFiles, LogOptions, asyncio.Event], AsyncIterator[bytes]]
 """Reads logs; ends at the end of the files or, when following, once the event is set."""

@@ -7,8 +7,9 @@ Memory stays bounded by the queue, whatever a client does. Knows nothing of what
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from reconciler.model.problems import ApiError
@@ -18,6 +19,7 @@ from reconciler.server.httpstack import BaseRequest, StreamResponse
 FLUSH_BYTES = 64 * 1024  # lines that wait are sent together, up to here
 LAST_WORDS_SECONDS = 5.0
 STALL_CHECK_SECONDS = 1.0
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 log = logging.getLogger("reconciler.api")
 
@@ -64,9 +66,11 @@ class Streams:
             self._tasks.discard(task)
         return response
 
-    async def bytes(self, request: BaseRequest, chunks: AsyncIterator[bytes]) -> StreamResponse:
+    async def bytes(
+        self, request: BaseRequest, chunks: AsyncIterator[bytes], headers: Mapping[str, str]
+    ) -> StreamResponse:
         """Send chunks as they come, until there are no more; they are expected to end when `closing` is set."""
-        response = await _begun(request, "text/plain")
+        response = await _begun(request, "text/plain", headers)
 
         async def send() -> None:
             async with aclosing(chunks):  # type: ignore[type-var]  # every async generator has aclose()
@@ -110,8 +114,8 @@ async def _guarded(request: BaseRequest, sending: Awaitable[None]) -> None:
             request.transport.abort()
 
 
-async def _begun(request: BaseRequest, content_type: str) -> StreamResponse:
-    response = StreamResponse(headers=HEADERS)
+async def _begun(request: BaseRequest, content_type: str, headers: Mapping[str, str] = NO_HEADERS) -> StreamResponse:
+    response = StreamResponse(headers={**HEADERS, **headers})
     response.content_type = content_type
     response.charset = "utf-8"
     response.force_close()  # the next request has its own connection

@@ -396,16 +396,15 @@ def test_what_is_valid_and_hardly_meant_is_told_with_its_place_and_apart_from_wh
         replicas: 2
         env:
         - {name: A, value: $(NOPE)}
-        logs: {format: json, path: x.log}
+        strategy: {onFailure: Rollback}
     """)
     reading = parse(text.encode(), "/etc/m/web.yaml", "/etc/m")
     assert not reading.problems
-    assert [str(warning).partition(" is not")[0] for warning in reading.advice] == [
+    assert [str(warning).partition(" is not a")[0] for warning in reading.advice] == [
         "/etc/m/web.yaml:5:12: spec.command: runs a shell that stays in between: the stop signal reaches the shell,"
         " not the program (begin the last command of the script with exec, or use stopScope: group)",
         "/etc/m/web.yaml:8:5: spec.env.A: $(NOPE)",
-        "/etc/m/web.yaml:9:18: spec.logs.format: has no effect in this release: lines are written as they come",
-        "/etc/m/web.yaml:9:30: spec.logs.path: has no effect in this release: output cannot go to the controller's own,"
-        " or several replicas to one file without $(REPLICA)",
+        "/etc/m/web.yaml:9:25: spec.strategy.onFailure: has no effect in this release: a rollout that fails pauses, it"
+        " is not rolled back",
     ]
     assert all(warning.severity == "warning" for warning in reading.advice)

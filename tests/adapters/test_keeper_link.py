@@ -90,6 +90,18 @@ async def test_hands_on_what_it_hears_and_answers_pings(line: Line) -> None:
     assert line.heard() == [{"type": "pong", "n": 7}]
 
 
+async def test_what_was_said_is_done_when_the_keeper_says_so(line: Line) -> None:
+    done: list[str] = []
+    line.link.hold("/a")
+    line.link.sync(lambda: done.append("a"))
+    line.link.sync(lambda: done.append("b"))
+    assert line.heard()[1:] == [{"type": "sync", "n": 1}, {"type": "sync", "n": 2}]
+    await line.say({"type": "synced", "n": 2}, {"type": "synced", "n": 2}, {"type": "synced", "n": 9})
+    assert done == ["b"]
+    await line.say({"type": "synced", "n": 1})
+    assert done == ["b", "a"]
+
+
 async def test_exits_come_as_codes_and_signals(line: Line) -> None:
     await line.say({"type": "exits", "exits": [[1, 10, 0, 0], [2, 20, 3 << 8, 7], [3, 30, 9, 8], [4, 40, 11 | 128, 9]]})
     assert line.told == [

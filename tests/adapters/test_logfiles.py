@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from reconciler.adapters.logfiles import LogFile, LogOptions, cursor, read_logs, reading, spans
+from reconciler.adapters.logfiles import LogFile, LogOptions, cursor, log_files, read_logs, reading, spans
 from reconciler.adapters.logfiles.cursor import Cursor, Place, open_segment, snapshot
+from reconciler.pumping import framing
 from reconciler.segments import Tidier
 from support.pump_rig import Bench, closing
 
@@ -285,6 +286,138 @@ class TestTimestamps:
         )
 
 
+def framed(replica: int, text: str, stream: str = "out", wall: float = 1.0, form: str = "prefix") -> bytes:
+    """A line as the pump frames it."""
+    return framing.framed(framing.cut(f"{text}\n".encode()), form, "web", replica, stream, int(wall * 1000))
+
+
+async def read_file(file: LogFile, **options: Any) -> bytes:
+    return b"".join([chunk async for chunk in read_logs(lambda: [file], LogOptions(**options), asyncio.Event())])
+
+
+class TestFramed:
+    """Logs whose lines say whose they are."""
+
+    def of(self, log: Log, *whose: tuple[int, str]) -> LogFile:
+        return LogFile("web", str(log.path), True, frozenset(whose) or None)
+
+    @pytest.mark.parametrize("form", ["prefix", "json"])
+    async def test_lines_are_chosen_by_whose_they_are(self, log: Log, form: str) -> None:
+        lines = [framed(n % 3, f"line {n}", "err" if n % 2 else "out", form=form) for n in range(30)]
+        log.closed(1, b"".join(lines[:10]), compressed=True)
+        log.open(b"".join(lines[10:]))
+        assert await read_file(self.of(log, (1, "out"), (1, "err"))) == b"".join(lines[1::3])
+        assert await read_file(self.of(log, (1, "out"))) == b"".join(lines[4::6])
+        assert await read_file(self.of(log)) == b"".join(lines)
+
+    async def test_lines_of_nobody_are_everybodys_only(self, log: Log) -> None:
+        lines = [b"from before\n", framed(0, "a"), b'{"time":"x"}\n', framed(1, "b")]
+        log.open(b"".join(lines))
+        assert await read_file(self.of(log, (1, "out"))) == lines[3]
+        assert await read_file(self.of(log)) == b"".join(lines)
+
+    @pytest.mark.parametrize("tail", [0, 1, 3, 7, 100])
+    async def test_of_the_last_lines_only_those_count(self, log: Log, tail: int) -> None:
+        lines = [framed(0 if n % 50 else 1, f"line {n}") for n in range(400)]
+        log.closed(1, b"".join(lines[:170]), compressed=True)
+        log.closed(2, b"".join(lines[170:300]) + b"half of a ")
+        log.open(b"line\n" + b"".join(lines[300:]) + b"without end")
+        ours = lines[::50]
+        assert await read_file(self.of(log, (1, "out")), tail=tail) == b"".join(ours[len(ours) - min(tail, 8) :])
+
+    async def test_a_line_over_two_segments_is_one(self, log: Log) -> None:
+        line = framed(1, "x" * 60_000)
+        log.closed(1, framed(0, "a") * 2000 + line[:10_000])
+        log.open(line[10_000:] + framed(0, "b") * 2000)
+        assert await read_file(self.of(log, (1, "out")), tail=1) == line
+
+    async def test_since_is_exact(self, log: Log) -> None:
+        log.open(framed(0, "old", wall=100.0) + b"unframed\n" + framed(0, "new", wall=100.002), "0 100.0\n")
+        expected = b"unframed\n" + framed(0, "new", wall=100.002)
+        assert await read_file(self.of(log), since=100.001) == expected
+        assert await read_file(self.of(log, (0, "out")), since=100.001, tail=5) == framed(0, "new", wall=100.002)
+
+    async def test_what_a_line_says_by_itself_is_not_said_again(self, log: Log) -> None:
+        log.open(b"raw\n" + framed(0, "a") + framed(0, "b", form="json"), "0 1.0\n")
+        assert await read_file(self.of(log), timestamps=True, prefix=True) == (
+            b"[web] 1970-01-01T00:00:01.000Z raw\n" + framed(0, "a") + framed(0, "b", form="json")
+        )
+
+    async def test_a_previous_run_is_that_of_one_of_them(self, log: Log) -> None:
+        lines = [framed(n % 2, f"line {n}") for n in range(8)]
+        ends = [len(b"".join(lines[:count])) for count in (3, 4, 7)]
+        log.open(
+            b"".join(lines), f"{ends[0]} 1.0 end r1 0/out\n{ends[1]} 1.0 end r2 1/out\n{ends[2]} 1.0 end r3 0/out\n"
+        )
+        file = LogFile("web/0", str(log.path), True, frozenset({(0, "out")}), (0, "out"))
+        assert await read_file(file, previous=1) == lines[4] + lines[6]
+        assert await read_file(file, previous=2) == lines[0] + lines[2]
+        other = LogFile("web/1", str(log.path), True, frozenset({(1, "out")}), (1, "out"))
+        assert await read_file(other, previous=1) == lines[1] + lines[3]
+        both = [file, other]
+        chunks = read_logs(lambda: both, LogOptions(previous=1), asyncio.Event())
+        assert b"".join([chunk async for chunk in chunks]) == lines[4] + lines[6] + lines[1] + lines[3]
+
+    async def test_followed_over_rotation_new_replicas_are_chosen_too(self, log: Log) -> None:
+        files = [self.of(log, (0, "out"))]
+        follower = Follower(lambda: files)
+        log.open(framed(0, "a") + framed(1, "b"))
+        await follower.sees(framed(0, "a"))
+        files[0] = self.of(log, (0, "out"), (1, "out"))
+        log.rotate(1)
+        log.compress(1)
+        log.open(framed(1, "c") + framed(2, "d"))
+        await follower.sees(framed(1, "c"))
+        await follower.ends_with(b"")
+
+
+class TestChoosing:
+    def stream(self, ordinal: int, path: str, form: str = "prefix", stream: str = "out", wanted: bool = True) -> Any:
+        return {
+            "program": "web", "ordinal": ordinal, "stream": stream, "path": path, "format": form, "wanted": wanted,
+        }  # fmt: skip
+
+    def test_a_log_of_ones_own_is_read_whole(self) -> None:
+        streams = [self.stream(0, "/0", "raw"), self.stream(1, "/1", stream="err")]
+        assert log_files(streams, of_runs=False) == [LogFile("web/0", "/0"), LogFile("web/1 err", "/1", framed=True)]
+        assert log_files(streams, of_runs=True) == log_files(streams, of_runs=False)
+
+    def test_one_of_several_is_read_once(self) -> None:
+        streams = [self.stream(0, "/all"), self.stream(1, "/all")]
+        assert log_files(streams, of_runs=False) == [LogFile("web", "/all", framed=True)]
+
+    def test_of_a_part_of_them_the_lines_are_chosen(self) -> None:
+        streams = [self.stream(n, "/all", wanted=n > 0) for n in range(3)]
+        whose = frozenset({(1, "out"), (2, "out")})
+        assert log_files(streams, of_runs=False) == [LogFile("web", "/all", True, whose)]
+        streams = [self.stream(n, "/all", wanted=n == 1) for n in range(3)]
+        assert log_files(streams, of_runs=False) == [LogFile("web/1", "/all", True, frozenset({(1, "out")}))]
+
+    def test_raw_lines_of_several_cannot_be_chosen(self) -> None:
+        streams = [self.stream(n, "/all", "raw", wanted=n == 1) for n in range(3)]
+        assert log_files(streams, of_runs=False) == [LogFile("web/1", "/all")]
+
+    def test_runs_are_those_of_each(self) -> None:
+        streams = [self.stream(n, "/all", wanted=n > 0) for n in range(3)]
+        assert log_files(streams, of_runs=True) == [
+            LogFile(f"web/{n}", "/all", True, frozenset({(n, "out")}), (n, "out")) for n in (1, 2)
+        ]
+
+
+class TestPlanted:
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a link somebody else's")
+    async def test_a_folder_that_somebody_exchanged_for_a_link_is_not_read(self, tmp_path: Path) -> None:
+        (tmp_path / "secret").mkdir()
+        log = Log(tmp_path / "secret")
+        log.open(b"secret\n", "0 1.0\n")
+        log.closed(1, b"secret\n", "0 1.0\n")
+        (tmp_path / "logs").symlink_to("secret")
+        os.lchown(tmp_path / "logs", 65534, 65534)
+        file = LogFile("web/0", str(tmp_path / "logs" / "a.log"))
+        for options in ({}, {"tail": 1}, {"since": 0.5}, {"previous": 1}, {"timestamps": True}):
+            assert await read_file(file, **options) == b""
+
+
 class Follower:
     """`logs -f`, read as far as the test wants."""
 
@@ -493,6 +626,7 @@ class TestCursor:
         with closing(Bench(tmp_path)) as bench:
             conduit = bench.conduit(max_size=dice.choice([50, 500]))
             tidier = Tidier()
+            tidier._start = lambda name, work: None  # type: ignore[method-assign]  # the test is its threads
             reader = Cursor(str(bench.log()), Place(1, 0))
             written = seen = b""
             for number in range(400):
@@ -505,7 +639,7 @@ class TestCursor:
                         conduit.serve()
                     case 2:
                         tidier._requests.put((str(bench.log()), 0, True))
-                        tidier.step()
+                        dice.choice([tidier.remove, tidier.compress])()
                     case _:
                         seen += reader.read(dice.choice([10, 1000]))
             conduit.drain()

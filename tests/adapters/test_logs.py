@@ -1,6 +1,7 @@
 """The log sink: FIFOs are made and held, and a pump that comes and goes is always told all it has to know."""
 
 import asyncio
+import errno
 import json
 import os
 import stat
@@ -10,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.adapters import logs
-from reconciler.adapters.logs import PumpSink
+from reconciler.adapters.logs import PumpSink, fifos, sink
 from reconciler.ports import LogSink, Stream
 from support.pump_puppet import PumpPuppet
 
@@ -24,7 +24,8 @@ class World:
         self.held: list[str] = []
         self.released: list[str] = []
         self.told: list[tuple[str, str | None]] = []
-        self.sink = PumpSink(str(folder), self.held.append, self.released.append)
+        self.asked: list[Callable[[], None]] = []  # to be called when the keeper holds what it was told to
+        self.sink = PumpSink(str(folder), self.held.append, self.released.append, self.asked.append)
         self.sink.on_trouble = lambda stream_id, message: self.told.append((stream_id, message))
         self.pump = PumpPuppet(folder)
 
@@ -39,6 +40,12 @@ class World:
         """The FIFOs that are there, by name."""
         folder = self.folder / "fifos"
         return sorted(path.name for path in folder.iterdir() if path.is_fifo())
+
+    def open_fifos(self) -> list[str]:
+        """Names of the FIFOs that this process has open."""
+        found = (f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd"))
+        links = (Path(os.readlink(link)) for link in found if os.path.lexists(link))
+        return sorted(path.name for path in links if path.parent == self.folder / "fifos")
 
     def restart_pump(self) -> None:
         self.pump.die()
@@ -73,7 +80,8 @@ class TestOpening:
         (message,) = await world.pump.hears("open")
         assert message == {
             "type": "open", "id": "u1/0/a", "fifo": world.stream().fifo, "path": "/log/a", "max_size": 100,
-            "max_files": 5, "compress": "gzip", "mode": 0o640,
+            "max_files": 5, "compress": "gzip", "mode": 0o640, "uid": os.geteuid(), "format": "raw", "program": "",
+            "replica": 0, "stream": "out", "shared": False,
         }  # fmt: skip
 
     async def test_opened_again_as_it_is_nothing_is_said(self, world: World) -> None:
@@ -137,7 +145,7 @@ class TestOpening:
     async def test_where_no_fifo_can_be_made_that_is_trouble_and_tried_again(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(logs, "RETRY_SECONDS", 0.0)
+        monkeypatch.setattr(sink, "RETRY_SECONDS", 0.0)
         (world.folder / "fifos").write_text("in the way")
         world.sink.open(world.stream())
         message = world.sink.trouble("u1/0/a")
@@ -150,13 +158,65 @@ class TestOpening:
     async def test_a_stream_without_fifo_that_is_closed_is_not_tried_again(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(logs, "RETRY_SECONDS", 0.0)
+        monkeypatch.setattr(sink, "RETRY_SECONDS", 0.0)
         (world.folder / "fifos").write_text("in the way")
         world.sink.open(world.stream())
         world.sink.close("u1/0/a")
         await world.pump.hears("close")
         await world.pump.hears_nothing()
         assert world.sink.trouble("u1/0/a") is None
+
+
+class TestUntilTheKeeperHolds:
+    """A process may be faster than the keeper: what it printed is in a FIFO that somebody has to have open."""
+
+    async def test_what_a_quick_process_printed_is_kept(self, world: World) -> None:
+        world.sink.open(world.stream())
+        with open(world.stream().fifo, "r+b", buffering=0) as quick:
+            quick.write(b"all that it said\n")
+        keeper = os.open(world.stream().fifo, os.O_RDWR | os.O_NONBLOCK)
+        world.asked.pop()()
+        assert os.read(keeper, 100) == b"all that it said\n"
+        os.close(keeper)
+
+    async def test_then_it_is_let_go(self, world: World) -> None:
+        for name in "abc":
+            world.sink.open(world.stream(name))
+        assert world.open_fifos() == ["a", "b", "c"]
+        assert len(world.asked) == 1, "what comes meanwhile is asked about together"
+        world.asked.pop()()
+        assert world.open_fifos() == ["b", "c"]
+        world.asked.pop()()
+        assert world.open_fifos() == []
+        world.sink.open(world.stream("d"))
+        assert len(world.asked) == 1
+
+    async def test_a_keeper_that_does_not_know_the_question_is_not_waited_for_without_end(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(fifos, "HELD_SECONDS", 0.0)
+        world.sink.open(world.stream("a"))
+        world.sink.open(world.stream("b"))
+        await world.until(lambda: not world.open_fifos())
+        assert len(world.asked) == 2
+        for late in world.asked:
+            late()
+
+    async def test_without_descriptors_it_is_done_without(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(*_: object) -> int:
+            raise OSError(errno.EMFILE, "too many")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", fail)
+            world.sink.open(world.stream())
+        assert world.held == [world.stream().fifo]
+        assert world.asked == []
+
+    async def test_at_the_end_nothing_is_left_open(self, world: World) -> None:
+        world.sink.open(world.stream("a"))
+        world.sink.open(world.stream("b"))
+        world.sink.disconnect()
+        assert world.open_fifos() == []
 
 
 class TestClosing:
@@ -289,7 +349,7 @@ class TestMarks:
     async def test_without_a_pump_they_are_bounded_and_nobody_waits_for_ever(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(logs, "MARKS_AT_MOST", 2)
+        monkeypatch.setattr(sink, "MARKS_AT_MOST", 2)
         world.pump.die()
         done: list[int] = []
         for number in range(4):
@@ -333,13 +393,13 @@ class TestPumpThatComesAndGoes:
         await world.pump.hears("open")
 
     async def test_attempts_grow_rarer(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(logs, "RECONNECT_MAX_SECONDS", 0.04)
+        monkeypatch.setattr(sink, "RECONNECT_MAX_SECONDS", 0.04)
         world.pump.die()
         world.sink.open(world.stream())
         await world.until(lambda: world.sink._reconnect_seconds == 0.04)
         world.pump = PumpPuppet(world.folder)
         await world.pump.hears("open")
-        assert world.sink._reconnect_seconds == logs.RECONNECT_MIN_SECONDS
+        assert world.sink._reconnect_seconds == sink.RECONNECT_MIN_SECONDS
 
     @pytest.mark.parametrize("rubbish", [b"}", b'{"type":"marked"}', b'{"type":"trouble"}', b'{"type":"closed"}'])
     async def test_one_that_talks_rubbish_is_left_and_called_again(self, world: World, rubbish: bytes) -> None:

@@ -288,11 +288,12 @@ def test_streams_end_in_good_order_when_the_server_closes(api: Served) -> None:
 # ---- logs ----
 
 
+def a_log(ordinal: int, path: str, form: str = "raw", stream: str = "out") -> dict[str, Any]:
+    return {"program": "web", "ordinal": ordinal, "stream": stream, "path": path, "format": form}
+
+
 def test_logs_come_as_bytes_with_the_options_that_were_asked_for(api: Served) -> None:
-    api.engine.files = [
-        {"ordinal": 0, "stream": "out", "path": "0.log"},
-        {"ordinal": 1, "stream": "out", "path": "1.log"},
-    ]
+    api.engine.files = [a_log(0, "0.log"), a_log(1, "1.log")]
     assert api.ask("GET", "/v1/programs/web/logs?replica=1&tail=5&since=60.5&timestamps=1") == (200, "1.log\n")
     assert api.log_options[0]._asdict() == {
         "follow": False,
@@ -309,8 +310,55 @@ def test_logs_that_are_not_there_are_not_found(api: Served) -> None:
     assert api.refusal("GET", "/v1/programs/nobody/logs?follow=1")[1]["reason"] == "NotFound"
 
 
+@pytest.mark.parametrize(
+    ("query", "form", "note"),
+    [
+        ("", "raw", None),
+        ("?replica=1", "prefix", None),
+        ("?previous=1", "json", None),
+        ("?replica=1", "raw", "all.log is one raw log of several: which lines are of web/1 cannot be told"),
+        ("?stream=err", "raw", "which lines are of web err cannot be told, all are shown; logs.format: prefix or json"),
+    ],
+)
+def test_what_of_a_log_of_several_cannot_be_told_is_said_in_a_header(
+    api: Served, query: str, form: str, note: str | None
+) -> None:
+    api.engine.files = [a_log(0, "all.log", form), a_log(1, "all.log", form), a_log(1, "all.log", form, "err")]
+    with api.stream(f"/v1/programs/web/logs{query}") as answer:
+        answer.read()
+        told = answer.headers["Reconciler-Note"]
+        assert told is None if note is None else note in told
+
+
+def test_where_a_run_ended_in_a_raw_log_of_several_cannot_be_told(api: Served) -> None:
+    api.engine.files = [a_log(0, "all.log"), a_log(1, "all.log")]
+    status, error = api.refusal("GET", "/v1/programs/web/logs?replica=1&previous=1")
+    assert (status, error["reason"], error["exitCode"]) == (409, "CannotTell", 6)
+    assert "all.log is one raw log of several" in error["message"]
+
+
+@pytest.mark.parametrize("follow", ["", "&follow=1"])
+def test_what_goes_to_the_standard_output_is_not_kept(api: Served, follow: str) -> None:
+    api.engine.files = [a_log(0, "/dev/stdout"), a_log(0, "/dev/stderr", stream="err"), a_log(1, "1\n\x07ä.log")]
+    status, error = api.refusal("GET", f"/v1/programs/web/logs?replica=0{follow}")
+    assert (status, error["reason"]) == (404, "NoLogs")
+    assert error["message"] == (
+        "web/0 prints to the daemon's standard error and standard output, which is not kept here"
+    )
+    with api.stream("/v1/programs/web/logs") as answer:
+        assert answer.headers["Reconciler-Note"].startswith("web prints to the daemon's standard")
+        assert answer.read() == "1\n\x07ä.log\n".encode()
+
+
+def test_whatever_stands_in_a_path_does_not_become_a_header(api: Served) -> None:
+    api.engine.files = [a_log(0, "a\r\nX: y.log"), a_log(1, "a\r\nX: y.log")]
+    with api.stream("/v1/programs/web/logs?replica=0") as answer:
+        assert answer.headers["Reconciler-Note"].startswith("a??X: y.log is one raw log")
+        assert answer.headers["X"] is None
+
+
 def test_a_log_that_fails_in_the_middle_breaks_off(api: Served, caplog: pytest.LogCaptureFixture) -> None:
-    api.engine.files = [{"ordinal": 0, "stream": "out", "path": path} for path in ("0.log", "broken")]
+    api.engine.files = [a_log(0, "0.log"), a_log(1, "broken")]
     with api.stream("/v1/programs/web/logs") as answer, pytest.raises((http.client.HTTPException, OSError)):
         answer.read()
     assert "the disk" in caplog.text

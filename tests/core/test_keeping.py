@@ -579,6 +579,7 @@ def test_an_end_without_words_is_not_worth_a_line_the_exit_is(up: Story) -> None
         {"type": "quit", "code": None},
         {"type": "quit", "code": "x"},
         {"type": "replace"},
+        {"type": "sync"},
     ],
 )
 def test_a_message_that_breaks_the_contract_costs_the_connection_and_nothing_else(
@@ -738,6 +739,13 @@ def test_hold_and_release_are_handed_on(up: Story) -> None:
     up.say("hold", fifo="/a")
     up.say("release", fifo="/a")
     assert up.world.take() == [("hold", "/a"), ("release", "/a")]
+
+
+def test_it_says_when_all_that_was_said_before_is_done(up: Story) -> None:
+    up.say("hold", fifo="/a")
+    up.say("sync", n=7)
+    assert up.world.take() == [("hold", "/a")]
+    assert up.heard() == [{"type": "synced", "n": 7}]
 
 
 # ---- leaving ----

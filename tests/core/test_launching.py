@@ -11,17 +11,16 @@ from reconciler.core.launching import (
     Environment,
     Facts,
     LaunchTemplate,
-    LogTarget,
     SecretArguments,
     clean_environment,
     count_matters,
-    is_absolute,
     launch,
     process_name,
     streams,
     template,
     working_directory,
 )
+from reconciler.core.outputs import AS_WRITTEN, LogTarget, Policy, follow_count, is_absolute
 from reconciler.model.launch import Credentials, Launch
 from reconciler.model.manifest import program_from_canonical
 from reconciler.model.program import ProgramSpec
@@ -35,8 +34,8 @@ def spec(**fields: Any) -> ProgramSpec:
     return program_from_canonical({"command": ["/bin/true"], "workingDir": "/srv/app", **fields})
 
 
-def made(facts: Facts = FACTS, **fields: Any) -> LaunchTemplate:
-    return template(spec(**fields), facts, name="web", uid="u1", revision="r1", state_dir="/state")
+def made(facts: Facts = FACTS, policy: Policy = AS_WRITTEN, **fields: Any) -> LaunchTemplate:
+    return template(spec(**fields), facts, name="web", uid="u1", revision="r1", state_dir="/state", policy=policy)
 
 
 def launched(ordinal: int = 3, replicas: int = 6, facts: Facts = FACTS, **fields: Any) -> Launch:
@@ -176,7 +175,10 @@ def test_nothing_is_started_without_what_it_needs() -> None:
 def test_by_default_both_outputs_go_to_one_file_per_replica() -> None:
     program = made()
     assert streams(program, 3, 6) == (
-        LogTarget("u1/3/out", "/state/run/fifos/u1-3-out", "/state/logs/web/3.log", 10 << 20, 5, "gzip", 0o640, None),
+        LogTarget(
+            *("u1/3/out", "/state/run/fifos/u1-3-out", "/state/logs/web/3.log", 10 << 20, 5, "gzip", 0o640, None),
+            *("raw", "web", 3, "out", False),
+        ),
     )
     started = launch(program, 3, 6)
     assert (started.stdout, started.stderr) == ("/state/run/fifos/u1-3-out", "/state/run/fifos/u1-3-out")
@@ -198,8 +200,14 @@ def test_a_log_target_is_a_stream_of_the_ports() -> None:
         ({"stderr": "none"}, ["/state/logs/web/3.log"], "out", None),
         ({"path": "none"}, [], None, None),
         ({"path": "none", "stderr": "/l/e"}, ["/l/e"], None, "err"),
-        ({"path": "inherit"}, [], "inherit", "inherit"),
-        ({"path": "inherit", "stderr": "/l/e"}, ["/l/e"], "inherit", "err"),
+        ({"path": "none", "stderr": "inherit"}, ["/dev/stderr"], None, "err"),
+        ({"path": "inherit"}, ["/dev/stdout"], "out", "out"),
+        ({"path": "inherit", "stderr": "inherit"}, ["/dev/stdout", "/dev/stderr"], "out", "err"),
+        ({"path": "inherit", "stderr": "/l/e"}, ["/dev/stdout", "/l/e"], "out", "err"),
+        ({"path": "/dev/stdout", "stderr": "/dev/stdout"}, ["/dev/stdout"], "out", "out"),
+        ({"path": "/l/o", "stderr": "/l/o"}, ["/l/o"], "out", "out"),
+        ({"path": "/l/o", "stderr": "/l/o", "format": "json"}, ["/l/o", "/l/o"], "out", "err"),
+        ({"path": "/l/o", "format": "json"}, ["/l/o"], "out", "out"),
     ],
 )
 def test_where_outputs_go(logs: dict[str, str], paths: list[str], stdout: str | None, stderr: str | None) -> None:
@@ -211,6 +219,49 @@ def test_where_outputs_go(logs: dict[str, str], paths: list[str], stdout: str | 
     assert [target.path for target in streams(program, 3, 6)] == paths
     started = launch(program, 3, 6)
     assert (started.stdout, started.stderr) == (end(stdout), end(stderr))
+
+
+@pytest.mark.parametrize(
+    ("logs", "paths"),
+    [
+        ({}, ["/dev/stdout"]),
+        ({"path": "/l/o", "stderr": "/l/e", "format": "raw"}, ["/dev/stdout", "/dev/stdout"]),
+        ({"path": "none"}, []),
+        ({"path": "inherit", "stderr": "inherit"}, ["/dev/stdout", "/dev/stdout"]),
+    ],
+)
+def test_run_may_take_all_output_to_its_own(logs: dict[str, str], paths: list[str]) -> None:
+    program = made(policy=Policy(console="json"), logs=logs)
+    assert [target.path for target in streams(program, 3, 6)] == paths
+    assert {target.format for target in streams(program, 3, 6)} <= {"json"}
+
+
+def test_under_up_nothing_goes_where_nobody_would_see_it() -> None:
+    program = made(policy=Policy(captured=True), logs={"path": "inherit", "stderr": "/dev/stderr"})
+    assert [target.path for target in streams(program, 3, 6)] == ["/state/logs/web/3.log", "/state/logs/web/3.err.log"]
+
+
+@pytest.mark.parametrize(
+    ("path", "replicas", "shared", "follows"),
+    [
+        ("/l/$(REPLICA)", 6, False, False),
+        ("/l/$(PROGRAM)", 6, True, True),
+        ("/l/$(PROGRAM)", 1, False, True),
+        ("/l/$(REPLICAS)", 6, True, True),
+        ("/l/$(REPLICA)-of-$(REPLICAS)", 6, False, True),
+        ("inherit", 6, True, True),
+    ],
+)
+def test_a_path_without_the_ordinal_is_one_log_for_all(path: str, replicas: int, shared: bool, follows: bool) -> None:
+    program = made(logs={"path": path})
+    assert [target.shared for target in streams(program, 0, replicas)] == [shared]
+    assert follow_count(program.outputs) is follows
+
+
+def test_lines_are_called_after_what_wrote_them() -> None:
+    out, err = streams(made(logs={"stderr": "/l/e", "format": "prefix"}), 3, 6)
+    assert (out.format, out.program, out.replica, out.stream) == ("prefix", "web", 3, "out")
+    assert (err.format, err.program, err.replica, err.stream) == ("prefix", "web", 3, "err")
 
 
 def test_the_fifo_belongs_to_the_user_of_the_process() -> None:

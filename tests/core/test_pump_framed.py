@@ -1,6 +1,7 @@
 """Framed and shared logs: whole lines, each once, whatever kills the pump, fills the disk or changes meanwhile."""
 
 import errno
+import fcntl
 import json
 import os
 import re
@@ -12,7 +13,7 @@ import pytest
 
 from reconciler import folders
 from reconciler.pumping import framer, staging
-from reconciler.pumping.conduit import Conduit
+from reconciler.pumping.conduit import PIPE_BYTES, Conduit
 from reconciler.pumping.framing import LINE_BYTES
 from reconciler.pumping.plumbing import Plumbing, Settings
 from reconciler.pumping.streams import Streams
@@ -131,6 +132,17 @@ class TestFramed:
         bench.pipe().write(b"\n" * 60_000)
         conduit.drain()
         assert said(bench.read()) == b"\n" * 60_000
+
+    def test_a_large_pipe_is_moved_in_portions_that_leave_others_their_turn(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        conduit = bench.conduit(format="prefix")
+        fcntl.fcntl(bench.pipe().fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        text = b"x" * 99_999 + b"\n"
+        bench.pipe().write(text * 4)
+        assert conduit.serve(150_000) == 150_000
+        assert conduit.serve() == 250_000
+        assert said(bench.read()) == text * 4
 
     def test_rotation_cuts_between_lines_and_counts_what_stands_in_the_file(self, bench: Bench) -> None:
         conduit = bench.conduit(format="prefix", max_size=100, max_files=0)
@@ -463,10 +475,11 @@ class TestTakingOver:
             ("half", b"\0" * 64 + b'{"id":"x"}\n'),
         ):
             (staged.parent / name).write_bytes(content)
+        (staged.parent / "folder").mkdir()
         streams = taken_over()
         assert list(streams.conduits) == ["web/0/out"]
         streams.sweep(set())
-        assert list(staged.parent.iterdir()) == []
+        assert [path.name for path in staged.parent.iterdir()] == ["folder"]
         assert said(bench.read()) == b"one\n"
 
     def test_a_stream_that_went_meanwhile_is_written_to_its_end_when_there_is_room(

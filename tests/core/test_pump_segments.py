@@ -5,7 +5,6 @@ import gzip
 import os
 import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -28,12 +27,19 @@ def names(log: Path) -> list[str]:
     return sorted(each.name for each in log.parent.iterdir())
 
 
+def wanted(log: Path, max_files: int, *, compress: bool) -> Tidier:
+    """A tidier that was asked, and whose threads are the test."""
+    tidier = Tidier()
+    tidier._start = lambda name, work: None  # type: ignore[method-assign]
+    tidier._requests.put((str(log), max_files, compress))
+    return tidier
+
+
 def tidy(log: Path, max_files: int, compress: bool = False) -> Tidier:
     """A tidier that has done all it was asked for, without a thread."""
-    tidier = Tidier()
-    tidier._requests.put((str(log), max_files, compress))
-    while tidier.step():
-        pass
+    tidier = wanted(log, max_files, compress=compress)
+    tidier.remove()
+    tidier.compress()
     return tidier
 
 
@@ -105,9 +111,8 @@ class TestPruning:
         tidier = Tidier()
         for name in ("a.log", "b.log"):
             tidier._requests.put((str(log.with_name(name)), 1, False))
-        assert tidier.step()
+        tidier.remove()
         assert names(log) == []
-        assert not tidier.step()
 
     def test_a_vanished_directory_harms_nothing(self, log: Path) -> None:
         tidy(log / "gone" / "a.log", 1)
@@ -159,28 +164,37 @@ class TestCompressing:
         tidy(log, 5, compress=True)
         assert names(log) == ["a.log.000001", "secret"]
 
-    def test_a_segment_that_is_pruned_meanwhile_does_not_come_back(
+    def test_a_segment_that_is_removed_meanwhile_does_not_come_back(
         self, log: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A large segment takes its time; pruning does not wait for it, nor does it take what is being written."""
-        put(log, "a.log", "a.log.000001")
-        tidier = Tidier()
-        tidier._requests.put((str(log), 5, True))
-        assert tidier.step()
-        real_read = os.read
+        """A large segment takes its time; removing does not wait for it, nor does it take what is being written."""
+        put(log, "a.log", "a.log.000001", "a.log.000001.idx")
+        tidier = wanted(log, 5, compress=True)
+        tidier.remove()
+        real_read, seen = os.read, []
 
-        def read_and_ask(fd: int, count: int) -> bytes:
+        def read_and_remove(fd: int, count: int) -> bytes:
             tidier._requests.put((str(log), 5, True))
+            tidier.remove()
+            seen.append(names(log))
             put(log, "a.log.000002", "a.log.000003")
             tidier._requests.put((str(log), 3, False))
+            tidier.remove()
             return real_read(fd, count)
 
         with monkeypatch.context() as patch:
-            patch.setattr(os, "read", read_and_ask)
-            assert tidier.step()
-        while tidier.step():
-            pass
-        assert names(log) == ["a.log", "a.log.000002", "a.log.000003"]
+            patch.setattr(os, "read", read_and_remove)
+            tidier.compress()
+        assert "a.log.000001.gz.tmp" in seen[0]
+        assert not [name for name in names(log) if name.startswith("a.log.000001")]
+
+    def test_a_segment_that_is_gone_before_its_turn_is_passed_over(self, log: Path) -> None:
+        put(log, "a.log", "a.log.000001", "a.log.000002")
+        tidier = wanted(log, 5, compress=True)
+        tidier.remove()
+        log.with_name("a.log.000001").unlink()
+        tidier.compress()
+        assert names(log) == ["a.log", "a.log.000002.gz"]
 
     def test_where_no_thread_is_to_be_had_the_next_request_tries_again(
         self, log: Path, monkeypatch: pytest.MonkeyPatch
@@ -188,25 +202,28 @@ class TestCompressing:
         def fail(self: threading.Thread) -> None:
             raise RuntimeError("can't start new thread")
 
+        put(log, "a.log", "a.log.000001")
         tidier = Tidier()
         monkeypatch.setattr(threading.Thread, "start", fail)
-        tidier.request(str(log), 1, False)
-        tidier.request(str(log), 1, False)
-        assert tidier._thread is None
-        assert tidier.step()
+        tidier.request(str(log), 5, True)
+        tidier.request(str(log), 5, True)
+        assert not tidier._threads
+        tidier.remove()
+        tidier.compress()
+        assert names(log) == ["a.log", "a.log.000001.gz"]
 
-    def test_a_request_starts_one_thread_which_does_it(self, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        put(log, "a.log.000001")
+    def test_a_request_starts_what_does_it_once(self, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        put(log, "a.log.000001", "a.log.000002")
+        started: list[str] = []
+        monkeypatch.setattr(Tidier, "_remove_for_ever", lambda tidier: started.append("remove"))
+        monkeypatch.setattr(Tidier, "_compress_for_ever", lambda tidier: started.append("compress"))
         tidier = Tidier()
-        started: list[Any] = []
-        monkeypatch.setattr(tidier, "_run", lambda: started.append(1))
-        tidier.request(str(log), 1, False)
-        tidier.request(str(log), 1, False)
-        assert tidier._thread is not None
-        tidier._thread.join()
-        assert started == [1]
-        assert tidier.step()
-        assert names(log) == []
+        tidier.request(str(log), 5, False)
+        tidier.request(str(log), 5, True)
+        tidier.remove()
+        for thread in tidier._threads.values():
+            thread.join()
+        assert sorted(started) == ["compress", "remove"]
 
 
 class TestIndex:

@@ -84,8 +84,8 @@ def test_one_job_at_a_time_without_run_once_is_told():
 
 
 def test_a_warning_stands_where_its_field_does():
-    (found,) = advice(manifest("replicas: 2\nlogs:\n  format: json"))
-    assert str(found).startswith("F:8:13: spec.logs.format: has no effect"), "the lines below spec begin at 5"
+    (found,) = advice(manifest("replicas: 2\nstrategy:\n  onFailure: Rollback"))
+    assert str(found).startswith("F:8:16: spec.strategy.onFailure: has no effect"), "the lines below spec begin at 5"
 
 
 def test_a_warning_about_what_is_not_written_stands_at_the_spec():
@@ -146,8 +146,6 @@ USED = {
     "strategy.maxSurge": "strategy: {maxSurge: 1}",
     "strategy.onFailure": "strategy: {onFailure: Rollback}",
     "stdin": "stdin: pipe",
-    "logs.format": "logs: {format: json}",
-    "logs.path": "replicas: 2\nlogs: {path: /var/log/$(PROGRAM).log}",
     "apiAccess": "apiAccess: read",
 }
 
@@ -165,15 +163,9 @@ def test_a_field_without_effect_is_told_as_long_as_it_has_none(row):
         "strategy: {maxSurge: 0, maxUnavailable: 1, onFailure: Pause}",
         "sockets: []\ndependsOn: []",
         "stdin: none\napiAccess: none",
-        "logs: {path: /var/log/x.log, format: raw}",
-        "replicas: 2\nlogs: {path: '/var/log/$(REPLICA:02d).log'}",
-        "logs: {path: none}",
+        "replicas: 2\nlogs: {path: /var/log/x.log, format: json}",
+        "logs: {path: none, stderr: inherit}",
     ],
 )
 def test_writing_what_is_the_case_anyway_is_fine(spec):
     assert not_yet_supported(program(spec)) == ()
-
-
-def test_output_to_the_controllers_own_is_told():
-    assert not_yet_supported(program("logs: {path: inherit}")) == ("logs.path",)
-    assert not_yet_supported(program("replicas: 2\nlogs: {path: '/x/$(REPLICAS).log'}")) == ("logs.path",)

@@ -94,6 +94,7 @@ def test_killed_at_any_instant_it_loses_and_doubles_nothing(place: Place, seed: 
             time.sleep(dice.random() * 0.03)
             pump.kill()
         last = place.opened(max_size=LIMIT, compress=compress)
+        eventually(lambda: len(closed_segments(str(place.log))) > KILLS, "many segments")
         writer.terminate()
         output, _ = writer.communicate(timeout=pump_real.DEADLINE_SECONDS)
     finally:
@@ -102,8 +103,10 @@ def test_killed_at_any_instant_it_loses_and_doubles_nothing(place: Place, seed: 
     last.say(type="mark", ids=["a"], run="r", n=1)
     last.hears("marked")
     if compress == "gzip":
-        eventually(lambda: all(segment.compressed for segment in closed_segments(str(place.log))), "all compressed")
-        eventually(lambda: not list(place.log.parent.glob("*.tmp")) and not _plain_beside_compressed(place))
+        eventually(
+            lambda: sum(segment.compressed for segment in closed_segments(str(place.log))) >= 3, "some compressed"
+        )
+        last.kill()
     written = itertools.islice(expected_lines(seed), int(output))
     _assert_holds(place, written)
 
@@ -183,11 +186,6 @@ def _unframed(lines: list[bytes], replica: int) -> Iterator[bytes]:
             if is_end:
                 yield begun + b"\n"
                 begun = b""
-
-
-def _plain_beside_compressed(place: Place) -> list[str]:
-    found = (segment.path.removesuffix(".gz") for segment in closed_segments(str(place.log)) if segment.compressed)
-    return [path for path in found if os.path.exists(path)]
 
 
 def _assert_holds(place: Place, written: Iterator[bytes]) -> None:
@@ -302,7 +300,10 @@ def test_an_idle_stream_and_a_mark_are_served_at_once(place: Place) -> None:
 async def test_the_sink_and_the_pump_find_each_other_again(place: Place, tmp_path: Path) -> None:
     held: list[int] = []
     sink = PumpSink(
-        str(place.run_dir), lambda path: held.append(os.open(path, os.O_RDWR | os.O_NONBLOCK)), lambda _: None
+        str(place.run_dir),
+        lambda path: held.append(os.open(path, os.O_RDWR | os.O_NONBLOCK)),
+        lambda _: None,
+        lambda held_by_now: held_by_now(),
     )
     fifo, log = place.run_dir / "fifos" / "s", tmp_path / "log" / "s.log"
     sink.open(Stream("s", str(fifo), str(log), 0, 0, "none", 0o640, None))

@@ -98,19 +98,21 @@ class Daemon:
     def command(self, *arguments: object) -> list[str]:
         return [sys.executable, "-m", "reconciler", "--state-dir", str(self.state), *map(str, arguments)]
 
-    def start(self, *directories: Path | str, options: Iterable[str] = ()) -> "Daemon":
+    def start(self, *directories: Path | str, options: Iterable[str] = (), stdout: int | None = None) -> "Daemon":
         """Start `run`, and wait until it answers."""
-        self.launch(*directories, options=options)
+        self.launch(*directories, options=options, stdout=stdout)
         return self.await_ready()
 
-    def launch(self, *directories: Path | str, options: Iterable[str] = ()) -> "subprocess.Popen[bytes]":
-        """Start `run`; nothing is waited for."""
+    def launch(
+        self, *directories: Path | str, options: Iterable[str] = (), stdout: int | None = None
+    ) -> "subprocess.Popen[bytes]":
+        """Start `run`; nothing is waited for. `stdout`: a descriptor; else both outputs go to one file."""
         watched = [word for path in directories or (self.manifests,) for word in ("-f", str(path))]
         with open(self.output_path, "ab") as output:
             keeper = subprocess.Popen(
                 self.wrapped(self.command("run", *watched, *options)),
                 stdin=subprocess.DEVNULL,
-                stdout=output,
+                stdout=output if stdout is None else stdout,
                 stderr=output,
                 env=self.environment(),
                 cwd=self.folder,

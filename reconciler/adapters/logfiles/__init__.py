@@ -6,7 +6,8 @@ underneath. `spans` finds where to begin and end, `reading` prints what lies bet
 never a file; reading happens in threads, since a disk may be slow. Nothing here writes.
 """
 
+from reconciler.adapters.logfiles.choosing import log_files
 from reconciler.adapters.logfiles.reading import LogFile, read_logs
 from reconciler.adapters.logfiles.spans import LogOptions
 
-__all__ = ["LogFile", "LogOptions", "read_logs"]
+__all__ = ["LogFile", "LogOptions", "log_files", "read_logs"]

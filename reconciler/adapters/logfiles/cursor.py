@@ -4,13 +4,13 @@ import gzip
 import os
 import stat
 import zlib
+from collections.abc import Sequence
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from reconciler import segments
+from reconciler import folders, segments
 
 BLOCK_BYTES = 64 * 1024
-_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _ATTEMPTS = 10  # to open a file that is renamed at this moment, each time we look
 
 
@@ -63,10 +63,24 @@ class SegmentFile:
         self.close()
 
 
+def closed_segments(path: str) -> Sequence[segments.Segment]:
+    """Oldest first. A directory that may not be read, or that a planted link leads to, holds none."""
+    try:
+        return segments.closed_segments(path)
+    except OSError:
+        return []
+
+
+def next_number(path: str) -> int:
+    """The number that the open file will get."""
+    closed = closed_segments(path)
+    return closed[-1].number + 1 if closed else 1
+
+
 def open_segment(path: str, number: int) -> SegmentFile | None:
     """The segment with this number or, when it was removed, the oldest one after it. None: there is none yet."""
     for _ in range(_ATTEMPTS):
-        later = [segment for segment in segments.closed_segments(path) if segment.number >= number]
+        later = [segment for segment in closed_segments(path) if segment.number >= number]
         if later:
             fd = _open_regular(later[0].path)
             if fd is not None:
@@ -75,7 +89,7 @@ def open_segment(path: str, number: int) -> SegmentFile | None:
         fd = _open_regular(path)
         if fd is None:
             return None
-        if segments.next_number(path) <= number:
+        if next_number(path) <= number:
             return SegmentFile(fd, number, closed=False, compressed=False)
         os.close(fd)  # it was rotated between our looks: what we opened may be its successor
     return None
@@ -83,7 +97,7 @@ def open_segment(path: str, number: int) -> SegmentFile | None:
 
 def _open_regular(path: str) -> int | None:
     try:
-        fd = os.open(path, _OPEN)
+        fd = folders.open_file(path, os.O_RDONLY)
     except OSError:
         return None
     if stat.S_ISREG(os.fstat(fd).st_mode):
@@ -94,7 +108,7 @@ def _open_regular(path: str) -> int | None:
 
 def snapshot(path: str) -> tuple[Place, Place]:
     """Where the log begins and ends at this moment."""
-    closed = segments.closed_segments(path)
+    closed = closed_segments(path)
     number = closed[-1].number + 1 if closed else 1
     first = Place(closed[0].number if closed else 1, 0)
     file = open_segment(path, number)
@@ -165,13 +179,13 @@ class Cursor:
         """To the successor of a file that has ended. False: there is none yet."""
         number = self._number
         if not file.closed:
-            closed = segments.closed_segments(self._path)
+            closed = closed_segments(self._path)
             own = next((each.number for each in closed if _is_same(file, each.path)), None)
             if own is not None:
                 number = own
             elif not closed or closed[-1].number < number:
                 # Not rotated: somebody removed it, and what comes next takes its number.
-                if not os.path.lexists(self._path):
+                if not folders.exists(self._path):
                     return False
                 number -= 1
         self.close()
@@ -181,6 +195,6 @@ class Cursor:
 
 def _is_same(file: SegmentFile, path: str) -> bool:
     try:
-        return os.path.samestat(file.status(), os.stat(path, follow_symlinks=False))
+        return os.path.samestat(file.status(), folders.status(path))
     except OSError:
         return False

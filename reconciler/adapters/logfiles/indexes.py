@@ -4,19 +4,22 @@ import os
 from collections.abc import Iterator
 from typing import IO, NamedTuple
 
-from reconciler import segments
-from reconciler.adapters.logfiles.cursor import Place
+from reconciler import folders, segments
+from reconciler.adapters.logfiles.cursor import Place, next_number
 
-_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _RECORD_BYTES = 4096  # no record is longer
 
 
 class Record(NamedTuple):
-    """One line of an index. `run`: the one that ended at `offset`; None: bytes from `offset` on came at `wall`."""
+    """One line of an index. `run`: the one that ended at `offset`; None: bytes from `offset` on came at `wall`.
+
+    `whose`: where several write to one log, of which the run was: REPLICA/STREAM.
+    """
 
     offset: int
     wall: float
     run: str | None
+    whose: str = ""
 
 
 def records(path: str, number: int) -> Iterator[Record]:
@@ -84,9 +87,10 @@ class Times:
 
 def _open_index(path: str, number: int) -> IO[bytes] | None:
     """A closed segment's index has its name without `.gz`. Where it is missing, the open file's knows nothing of it."""
-    is_open = number >= segments.next_number(path)
+    is_open = number >= next_number(path)
     try:
-        fd = os.open((path if is_open else segments.segment_path(path, number)) + segments.INDEX, _OPEN)
+        name = (path if is_open else segments.segment_path(path, number)) + segments.INDEX
+        fd = folders.open_file(name, os.O_RDONLY)
     except OSError:
         return None
     return os.fdopen(fd, "rb")
@@ -95,8 +99,9 @@ def _open_index(path: str, number: int) -> IO[bytes] | None:
 def _parsed(line: bytes) -> Record | None:
     offset, _, rest = line.rstrip(b"\n").partition(b" ")
     wall, _, rest = rest.partition(b" ")
-    end, _, run = rest.partition(b" ")
+    end, _, rest = rest.partition(b" ")
+    run, _, whose = rest.decode(errors="replace").partition(" ")
     try:
-        return Record(int(offset), float(wall), run.decode(errors="replace") if end == b"end" else None)
+        return Record(int(offset), float(wall), *((run, whose) if end == b"end" else (None, "")))
     except ValueError:
         return None

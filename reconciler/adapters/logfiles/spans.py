@@ -2,12 +2,15 @@
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from reconciler import segments
-from reconciler.adapters.logfiles.cursor import BLOCK_BYTES, Place, SegmentFile, open_segment, snapshot
+from reconciler.adapters.logfiles.cursor import BLOCK_BYTES, Cursor, Place, SegmentFile, open_segment, snapshot
 from reconciler.adapters.logfiles.indexes import Record, records
+
+Takes = Callable[[bytes], bool]
+_FURTHER = 8  # times as many lines are looked at in each step back
 
 
 class LogOptions(NamedTuple):
@@ -29,23 +32,30 @@ class Span(NamedTuple):
     end: Place
 
 
-def find_span(path: str, options: LogOptions) -> Span:
-    """The part of the log that is wanted, as the log is now."""
+def find_span(path: str, options: LogOptions, run_of: str = "", takes: Takes | None = None) -> Span:
+    """The part of the log that is wanted, as the log is now.
+
+    Where several write to one log: `run_of` (REPLICA/STREAM) is whose runs count, and `takes` which lines do.
+    """
     span = Span(*snapshot(path))
     if options.previous is not None:
-        span = run_span(path, span, options.previous)
+        span = run_span(path, span, options.previous, run_of)
     if options.since is not None:
         span = Span(max(span.start, since_start(path, span, options.since)), span.end)
     if options.tail is not None:
-        span = Span(tail_start(path, span, options.tail), span.end)
+        start = tail_start(path, span, options.tail)
+        if takes is not None and options.tail > 0:
+            start = chosen_tail_start(path, span, options.tail, takes)
+        span = Span(start, span.end)
     return span
 
 
-def run_span(path: str, whole: Span, runs_back: int) -> Span:
+def run_span(path: str, whole: Span, runs_back: int, run_of: str = "") -> Span:
     """What the `runs_back`-th last of the ended runs wrote; nothing when the log does not reach back so far."""
     ends: list[Place] = []  # newest first
     for number in _newest_first(whole):
-        last = deque((r.offset for r in records(path, number) if r.run is not None), maxlen=runs_back + 1)
+        ours = (r.offset for r in records(path, number) if r.run is not None and (not run_of or r.whose == run_of))
+        last = deque(ours, maxlen=runs_back + 1)
         ends.extend(Place(number, offset) for offset in reversed(last))
         if len(ends) > runs_back:
             return Span(ends[runs_back], ends[runs_back - 1])
@@ -103,6 +113,36 @@ def tail_start(path: str, span: Span, lines: int) -> Place:
         elif missing:
             return Place(number, found)
     return span.start
+
+
+def chosen_tail_start(path: str, span: Span, lines: int, takes: Takes) -> Place:
+    """Where the last `lines` lines that `takes` wants begin. Others stand between: we look back step by step."""
+    looked_at = lines
+    while True:
+        looked_at *= _FURTHER
+        start = tail_start(path, span, looked_at)
+        found = deque((place for place, line in _lines(path, Span(start, span.end)) if takes(line)), maxlen=lines)
+        if len(found) == lines or start == span.start:
+            return found[0] if found else span.end
+
+
+def _lines(path: str, span: Span) -> Iterator[tuple[Place, bytes]]:
+    """The lines of a part, and where each begins. Of a very long one the beginning."""
+    cursor = Cursor(path, span.start, span.end)
+    begun, at = b"", span.start
+    while data := cursor.read(BLOCK_BYTES):
+        number, offset = cursor.place
+        place = Place(number, offset - len(data))
+        *texts, rest = data.split(b"\n")
+        for text in texts:
+            yield (at, begun + text) if begun else (place, text)
+            begun = b""
+            place = place._replace(offset=place.offset + len(text) + 1)
+        at = at if begun else place
+        begun = (begun + rest)[:BLOCK_BYTES]
+    if begun:
+        yield at, begun
+    cursor.close()
 
 
 def _back(file: SegmentFile, low: int, high: int, line_ends: int) -> int:

@@ -58,7 +58,7 @@ def explain(error: OSError, launch: Launch, path: str | None) -> str:
     if number in _FORK_ERRORS:
         return f"cannot fork: {_FORK_ERRORS[number]}"
     for stream in (launch.stdout, launch.stderr):
-        if stream is not None and stream != "inherit" and not os.path.exists(stream):
+        if stream is not None and not os.path.exists(stream):
             return f"cannot open the log pipe {stream}: No such file or directory"
     name = launch.argv[0]
     if path is None:

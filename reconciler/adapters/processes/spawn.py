@@ -127,11 +127,10 @@ class Spawner:
     def _file_actions(self, stdout: str | None, stderr: str | None) -> tuple[FileAction, ...]:
         """Standard input is empty. A FIFO is opened by the new process itself: an open description of its own,
         so that nobody's O_NONBLOCK is his, and for both ways, so that he never sees SIGPIPE."""
-        merged = stdout == stderr != "inherit"
         return (
             self._stream(0, None),
             self._stream(1, stdout),
-            (os.POSIX_SPAWN_DUP2, 1, 2) if merged else self._stream(2, stderr),
+            (os.POSIX_SPAWN_DUP2, 1, 2) if stdout == stderr else self._stream(2, stderr),
         )
 
     def _stream(self, number: int, target: str | None) -> FileAction:
@@ -139,8 +138,6 @@ class Spawner:
             if self._null_is_low:
                 return (os.POSIX_SPAWN_DUP2, self._null, number)
             target = os.devnull
-        if target == "inherit":
-            return (os.POSIX_SPAWN_DUP2, number, number)  # clears close-on-exec, should it be set
         return (os.POSIX_SPAWN_OPEN, number, target, os.O_RDWR | os.O_NOCTTY, 0)
 
 

@@ -20,9 +20,9 @@ from reconciler.core.launching import (
     Facts,
     clean_environment,
     file_values,
-    is_absolute,
     working_directory,
 )
+from reconciler.core.outputs import is_absolute
 from reconciler.hostfiles import Missing, Refused, content
 from reconciler.model.launch import Credentials
 from reconciler.model.parts import EnvFrom, FromFile

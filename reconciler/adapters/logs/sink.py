@@ -6,10 +6,8 @@ through here.
 """
 
 import asyncio
-import json
 import logging
 import os
-import shutil
 import socket
 import stat
 from collections import deque
@@ -17,13 +15,12 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from reconciler import wire
+from reconciler.adapters.logs.fifos import NOTE, Holder, files_in, id_of, make_fifo, note_of, write_note
 from reconciler.ports import Stream
 
 RECONNECT_MIN_SECONDS = 0.010
 RECONNECT_MAX_SECONDS = 0.05  # what is written meanwhile is in nobody's hands but the keeper's
 RETRY_SECONDS = 1.0
-NOTE = ".to"
-_WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 MARKS_AT_MOST = 10_000  # while no pump answers; whoever waits for the oldest is told to go on
 
 log = logging.getLogger(__name__)
@@ -38,16 +35,22 @@ class _Mark(NamedTuple):
 
 
 class PumpSink:
-    """Implements ports.LogSink. `hold` and `release` speak to the keeper; use it inside a running event loop.
+    """Implements ports.LogSink. `hold`, `release` and `sync` speak to the keeper; use it inside a running event loop.
 
     `on_trouble(stream_id, message)` is called when a stream's trouble begins, changes or (None) ends.
     """
 
-    def __init__(self, run_dir: str, hold: Callable[[str], None], release: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        run_dir: str,
+        hold: Callable[[str], None],
+        release: Callable[[str], None],
+        sync: Callable[[Callable[[], None]], None],
+    ) -> None:
         self.on_trouble: Callable[[str, str | None], None] = lambda stream_id, message: None
         self._socket_path = os.path.join(run_dir, "pump.sock")
         self._fifo_dir = os.path.join(run_dir, "fifos")
-        self._hold = hold
+        self._holder = Holder(hold, sync)
         self._release = release
         self._streams: dict[str, Stream] = {}
         self._closing: dict[str, str] = {}  # id -> FIFO, until the pump let go; empty: it is to stay
@@ -76,7 +79,7 @@ class PumpSink:
         if closing and closing != stream.fifo:
             self._remove(closing)
         try:
-            made = _make_fifo(stream.fifo, stream.owner)
+            made = make_fifo(stream.fifo, stream.owner)
         except OSError as error:
             self._unmade.add(stream.id)
             self._set_trouble(stream.id, f"cannot make the FIFO {stream.fifo}: {error.strerror}")
@@ -87,8 +90,8 @@ class PumpSink:
             self._set_trouble(stream.id, None)
         elif known == stream and not made:
             return  # this is asked before every start of a process
-        self._hold(stream.fifo)
-        _note(stream)
+        self._holder.hold(stream.fifo)
+        write_note(stream.fifo, _open_message(stream))
         if known is not None and known.fifo != stream.fifo:
             self._remove(known.fifo)
         self._say(_open_message(stream))
@@ -137,12 +140,12 @@ class PumpSink:
         self._say({"type": "sweep"})
         used = {fifo for stream in self._streams.values() for fifo in (stream.fifo, note_of(stream.fifo))}
         used.update(path for fifo in self._closing.values() if fifo for path in (fifo, note_of(fifo)))
-        for path in _files_in(self._fifo_dir):
+        for path in files_in(self._fifo_dir):
             if path in used:
                 continue
             if stat.S_ISFIFO(os.lstat(path).st_mode):
                 used.add(note_of(path))
-                self._close(_id_of(path), path)
+                self._close(id_of(path), path)
             elif not path.endswith(NOTE) or not os.path.exists(path.removesuffix(NOTE)):
                 self._remove(path)
 
@@ -151,6 +154,7 @@ class PumpSink:
         for timer in (self._reconnect_timer, self._retry_timer):
             if timer is not None:
                 timer.cancel()
+        self._holder.close()
         self._hang_up()
 
     # ---- what the pump says ----
@@ -293,60 +297,11 @@ class PumpSink:
                 pass
 
 
-def note_of(fifo: str) -> str:
-    """The file that says what a FIFO is for: a pump that starts serves it at once, with or without a controller."""
-    return fifo + NOTE
-
-
-def _note(stream: Stream) -> None:
-    try:
-        with open(os.open(note_of(stream.fifo), _WRITE, 0o600), "w", encoding="utf-8") as file:
-            json.dump(_open_message(stream), file)
-    except OSError:
-        pass  # a help: without it the pump waits for a controller
-
-
-def _id_of(fifo: str) -> str:
-    """The id of the stream whose FIFO this is, from its note or else from its name."""
-    try:
-        with open(note_of(fifo), encoding="utf-8") as file:
-            return str(json.load(file)["id"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return "/".join(os.path.basename(fifo).rsplit("-", 2))
-
-
-def _files_in(directory: str) -> list[str]:
-    return [os.path.join(folder, name) for folder, _, names in os.walk(directory) for name in names]
-
-
 def _open_message(stream: Stream) -> dict[str, Any]:
     message = stream._asdict()
-    del message["owner"]  # of the FIFO, which is made here
-    return {"type": "open", **message}
+    owner = message.pop("owner")  # of the FIFO, which is made here; and whose files the log may be
+    return {"type": "open", **message, "uid": owner[0] if owner else os.geteuid()}
 
 
 def _mark_message(number: int, mark: _Mark) -> dict[str, Any]:
     return {"type": "mark", "ids": mark.stream_ids, "run": mark.run, "n": number}
-
-
-def _make_fifo(path: str, owner: tuple[int, int] | None) -> bool:
-    """See to it that a FIFO of this owner is at `path`. Whether it is a new one: what waits in an old one is kept."""
-    uid, gid = owner or (os.geteuid(), os.getegid())
-    try:
-        found = os.lstat(path)
-    except FileNotFoundError:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        made = True
-    else:
-        made = not stat.S_ISFIFO(found.st_mode)
-        if not made and (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (uid, gid, 0o600):
-            return False
-        if stat.S_ISDIR(found.st_mode):
-            shutil.rmtree(path)
-        elif made:
-            os.unlink(path)
-    if made:
-        os.mkfifo(path, 0o600)
-    os.chmod(path, 0o600)
-    os.chown(path, uid, gid)
-    return made
