@@ -247,6 +247,11 @@ QueueAnswer = QueueReading | QueueReadFailed
 class QueueMeter(Protocol):
     """Goes on asking the queues of one binding, beside the event loop, until it is closed."""
 
+    @property
+    def polling_seconds(self) -> float:
+        """How often it asks at least."""
+        ...
+
     def look(self) -> None:
         """Ask now: somebody says that there is something new."""
         ...

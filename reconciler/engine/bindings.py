@@ -265,7 +265,7 @@ class Bindings:
     def _expect_answer(self, binding: Binding) -> None:
         if binding.overdue is not None:
             binding.overdue.cancel()
-        interval = binding.spec.polling_interval or 0.0
+        interval = binding.meter.polling_seconds if binding.meter is not None else 0.0
         binding.overdue = self._scheduling.later(interval + ANSWER_SECONDS, lambda: self._silent(binding))
 
     def _silent(self, binding: Binding) -> None:

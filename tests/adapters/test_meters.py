@@ -120,6 +120,18 @@ def test_it_goes_on_asking_as_often_as_the_driver_proposes(rig: Rig) -> None:
         pass
 
 
+def test_how_often_it_asks_is_the_bindings_business_else_the_most_eager_drivers(rig: Rig) -> None:
+    eager, lazy = Server(0), Server(0)
+    lazy.polling_seconds = 30.0
+    meter = rig.open(lazy, eager, polling=None)
+    rig.next()
+    assert meter.polling_seconds == eager.polling_seconds
+    assert rig.open(lazy, polling=7.0).polling_seconds == 7.0
+    alone = rig.open(lazy, polling=None)
+    rig.next()
+    assert alone.polling_seconds == 30.0
+
+
 def test_somebody_who_knows_of_something_new_need_not_wait_for_the_interval(rig: Rig) -> None:
     server = Server(0)
     meter = rig.open(server)

@@ -10,6 +10,8 @@ Queues = dict[str, tuple[QueueAnswer, ...]]
 class FakeMeter:
     """Implements ports.QueueMeter."""
 
+    polling_seconds = 0.2
+
     def __init__(self, meters: "FakeMeters", name: str) -> None:
         self._meters, self._name = meters, name
         self.looks = 0

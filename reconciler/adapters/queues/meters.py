@@ -119,12 +119,14 @@ class Meter:
             self._tell(answers)
             self._let_wait(answers)
             self._breath.wait(BREATH_SECONDS)
-            self._wake.wait(self._interval())
+            self._wake.wait(self.polling_seconds)
         for each in self._asking:
             if each.reader is not None:
                 each.reader.close()
 
-    def _interval(self) -> float:
+    @property
+    def polling_seconds(self) -> float:
+        """As the binding says, else as the most eager of its drivers proposes."""
         if self._polling_seconds is not None:
             return self._polling_seconds
         return min(each.polling_seconds for each in self._asking)
