@@ -1,4 +1,4 @@
-# The one door: `make` lists what can be done, `make check` is what CI runs.
+# The one door: `make` lists what can be done, `make check` is all of it.
 # Needs python3 (3.11 or newer) with its venv module, git, and a POSIX userland; everything else goes into .venv.
 
 SHELL := /bin/bash
@@ -71,7 +71,7 @@ test: setup ## run all tests, in parallel and in random order
 	@$(RUN) -m pytest $(PARALLEL) $(PYTEST) $(TESTS)
 
 .PHONY: check
-check: lint types layers cover ## what CI runs: lint, types, layers, all tests, coverage gates
+check: lint types layers cover ## lint, types, layers, all tests, coverage gates
 	@$(RUN) -m pytest $(PARALLEL) $(PYTEST) tests $(COVERING:%=--ignore=%)
 
 .PHONY: fmt
