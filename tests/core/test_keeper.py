@@ -333,6 +333,15 @@ class TestHandingOver:
             ready.keeper.loop()
         assert len(ready.started) == 2
 
+    def test_it_does_so_where_orphans_go_to_somebody_else_too(self, ready, calls, monkeypatch) -> None:
+        def refuse() -> None:
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+        monkeypatch.setattr(wire, "become_subreaper", refuse)
+        with pytest.raises(Became):
+            ready.keeper.loop()
+        assert calls[0][2]["keeping"]["letters"]["reaps_since"] is None, "exits may be missed"
+
     def test_the_next_program_goes_on_with_all_of_it(self, ready, calls, log, signals, tmp_path, monkeypatch) -> None:
         os.mkfifo(tmp_path / "a")
         ready.keeper.hold(str(tmp_path / "a"))
