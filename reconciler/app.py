@@ -56,11 +56,14 @@ from reconciler.startup import (
     access_rules,
     arguments,
     claim,
+    most_connections,
+    most_processes,
     most_starting,
     output_policy,
     raise_limits,
     read_config,
     rehearsal,
+    tell_faults,
 )
 
 log = logging.getLogger("reconciler")
@@ -99,7 +102,14 @@ class App:
         if not await self._hears_all():
             self._leave(None)
             return None
-        server = RestServer(self._engine, self._read_logs, self, about=ABOUT, rules=access_rules(config))
+        server = RestServer(
+            self._engine,
+            self._read_logs,
+            self,
+            about=ABOUT,
+            rules=access_rules(config),
+            most_connections=most_connections(),
+        )
         await server.start(socket.socket(fileno=self._options.listen_fd))
         self._engine.begin()
         self._link.ready()
@@ -132,7 +142,9 @@ class App:
         self._clock = clock = BootClock()
         self._store = store = StateFiles(state_dir)
         self._journal = journal = SegmentJournal(os.path.join(state_dir, "run", "journal"), JOURNAL_BYTES)
-        self._table = table = LinuxProcessTable(clock, subreaper_pid=os.getppid(), boot_limits=boot_limits)
+        self._table = table = LinuxProcessTable(
+            clock, subreaper_pid=os.getppid(), boot_limits=boot_limits, most=most_processes()
+        )
         link = self._link
         self._sink = sink = PumpSink(os.path.join(state_dir, "run"), link.hold, link.release, link.sync)
         scheduling = Scheduling(self._loop.call_soon, self._loop.call_later)
@@ -356,6 +368,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     listener = start_logging("info")
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
+    loop.set_exception_handler(tell_faults)
     app = App(options, loop)
     try:
         code = loop.run_until_complete(app.run())

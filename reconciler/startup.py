@@ -4,15 +4,19 @@ Everything here happens before anything is taken over, and again at a rehearsal,
 """
 
 import argparse
+import asyncio
+import errno
 import fcntl
 import grp
 import json
+import logging
 import os
 import platform
 import resource
 import sys
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from reconciler import __version__, wire
 from reconciler.adapters.documents import read_documents, read_manifest_file
@@ -23,8 +27,14 @@ from reconciler.model.problems import Problem
 from reconciler.server.access import AccessRules, Level
 
 STARTING_PER_CPU = 4
+CONNECTIONS_SHARE, MOST_CONNECTIONS = 4, 4096  # of the descriptors that we may have; and at most
+OWN_DESCRIPTORS = 40  # sockets, watches, journals, and files that are open for a moment
 CLAIM_SECONDS = 0.01
 ABOUT = {"version": __version__, "python": platform.python_version(), "wire": wire.VERSION}
+FAULT_SECONDS = 10.0
+_told: dict[int, int] = {}  # errors that were told, and in which span of time
+
+log = logging.getLogger("reconciler")
 
 
 class UsageError(Exception):
@@ -86,6 +96,28 @@ def most_starting(config: Config) -> int:
     """How many processes may be starting at a time; 0: no bound."""
     written = config.max_starting
     return STARTING_PER_CPU * len(os.sched_getaffinity(0)) if written is None else written
+
+
+def most_connections() -> int:
+    """How many clients may be connected: what they take of the descriptors, processes cannot have."""
+    return max(8, min(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // CONNECTIONS_SHARE, MOST_CONNECTIONS))
+
+
+def most_processes() -> int:
+    """How many processes may be watched: without a descriptor for ourselves nobody could even ask what is wrong."""
+    return max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - most_connections() - OWN_DESCRIPTORS)
+
+
+def tell_faults(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """The event loop met something. That it has no descriptor for a client it would tell sixteen times a second."""
+    error = context.get("exception")
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        moment = int(loop.time() / FAULT_SECONDS)
+        if moment != _told.get(error.errno):
+            _told[error.errno] = moment
+            log.warning("no descriptor is left for clients: %s", error.strerror)
+        return
+    loop.default_exception_handler(context)
 
 
 def raise_limits() -> dict[str, tuple[int, int]]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from reconciler.model.problems import ApiError
 from reconciler.server.access import AccessRules, Peer, peer_of
-from reconciler.server.answers import bad_request, error_answer
+from reconciler.server.answers import bad_request, encoded, error_answer, error_value
 from reconciler.server.calls import Call, MethodNotAllowed, read_call
 from reconciler.server.handlers import Handlers
 from reconciler.server.httpstack import BaseRequest, RequestHandler, Response, Server, StreamResponse
@@ -29,8 +29,20 @@ __all__ = ["Lifecycle", "LogFiles", "LogOptions", "Operations", "ReadLogs", "Res
 
 IDLE_SECONDS = 75.0  # a connection without a request
 CLOSE_SECONDS = 5.0
+ACCEPTED_AT_ONCE = 16  # a crowd at the door shall not hold up the loop
+QUEUED = 1024  # and waits in the kernel, as it does while a controller is replaced
 
 log = logging.getLogger("reconciler.api")
+
+_CROWDED_ANSWER = encoded(
+    error_value(ApiError(503, 1, "TooManyConnections", "too many connections are open; try again"))
+)
+CROWDED = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    + b"Content-Length: %d\r\n\r\n" % len(_CROWDED_ANSWER)
+    + _CROWDED_ANSWER
+)
+"""What a connection is told that is one too many: before it has asked anything."""
 
 
 class RestServer:
@@ -44,7 +56,10 @@ class RestServer:
         *,
         about: Mapping[str, Any],
         rules: AccessRules | None = None,
+        most_connections: int = 1024,
     ) -> None:
+        """At most so many connections at a time, more are refused: each takes a descriptor that a process may need."""
+        self._most_connections = most_connections
         self.rules = rules or AccessRules()
         self._streams = Streams()
         self._handlers = Handlers(engine, read_logs, lifecycle, self._streams, about)
@@ -53,9 +68,12 @@ class RestServer:
 
     async def start(self, listener: socket.socket) -> None:
         """Answer what comes in on a listening socket. Its name in the file system is its holder's business."""
-        self._http = _HttpServer(self._answer)
-        # create_server, not create_unix_server: that one would unlink the socket's name at the end.
-        self._listener = await asyncio.get_running_loop().create_server(self._http, sock=listener)
+        self._http = _HttpServer(self._answer, self._most_connections)
+        # create_server, not create_unix_server: that one would unlink the socket's name at the end. Its backlog is also
+        # how many it accepts before anything else has its turn, so the kernel's queue is made long again behind it.
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(self._http, sock=listener, backlog=ACCEPTED_AT_ONCE)
+        listener.listen(QUEUED)
 
     async def close(self, grace_seconds: float = CLOSE_SECONDS) -> None:
         """Accept nothing more, end the streams, finish what is being done."""
@@ -100,15 +118,26 @@ class _Connection(RequestHandler):
     """One connection: knows who is at its other end, and answers rubbish in the API's shape."""
 
     peer: Peer | None = None
+    crowd: "_Crowd"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The kernel tells who it is, once: credentials are those of the moment of connect()."""
+        if not self.crowd.enters(self):
+            assert isinstance(transport, asyncio.Transport)
+            transport.write(CROWDED)
         sock = transport.get_extra_info("socket")
         try:
             self.peer = peer_of(sock) if sock is not None else None
         except OSError:
             self.peer = None
         super().connection_made(transport)
+        if self not in self.crowd.inside:
+            transport.close()  # when those few bytes have gone
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """There is room for another one."""
+        self.crowd.inside.discard(self)
+        super().connection_lost(exc)
 
     def handle_error(
         self,
@@ -126,16 +155,38 @@ class _Connection(RequestHandler):
         return answer
 
 
+class _Crowd:
+    """Who is connected, and how many may be."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.inside: set[_Connection] = set()
+        self._full = False
+
+    def enters(self, connection: _Connection) -> bool:
+        """Count this one in. False: there are too many already."""
+        if len(self.inside) >= self.most:
+            if not self._full:
+                log.warning("%d connections are open, further ones are refused", self.most)
+            self._full = True
+            return False
+        if len(self.inside) < self.most // 2:
+            self._full = False
+        self.inside.add(connection)
+        return True
+
+
 class _HttpServer(Server):
     """Makes connections of ours, with limits of ours."""
 
-    def __init__(self, answer: Callable[[BaseRequest], Awaitable[StreamResponse]]) -> None:
+    def __init__(self, answer: Callable[[BaseRequest], Awaitable[StreamResponse]], most_connections: int) -> None:
+        self._crowd = _Crowd(most_connections)
         # handler_cancellation: a stream whose client has left must not stay until it next has something to say.
         super().__init__(answer, request_factory=self._request, handler_cancellation=True)
         self._ours = asyncio.get_running_loop()
 
     def __call__(self) -> RequestHandler:
-        return _Connection(
+        connection = _Connection(
             self,
             loop=self._ours,
             access_log=None,  # type: ignore[arg-type]  # as documented: no access log
@@ -143,6 +194,8 @@ class _HttpServer(Server):
             tcp_keepalive=False,
             keepalive_timeout=IDLE_SECONDS,
         )
+        connection.crowd = self._crowd
+        return connection
 
     def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> BaseRequest:
         return BaseRequest(message, payload, protocol, writer, task, self._ours, client_max_size=BODY_LIMIT_BYTES)

@@ -15,6 +15,7 @@ import pytest
 
 from reconciler.model.problems import ApiError, Problem
 from reconciler.server.access import AccessRules, Level
+from reconciler.wire import connect_unix
 from support.fake_engine import FakeEngine, a_program
 from support.served import Connection, Served, serving
 
@@ -581,3 +582,32 @@ def as_stranger() -> Callable[..., Any]:
         return int(head.split()[1]), json.loads(body)
 
     return ask
+
+
+# ---- crowds ----
+
+
+def test_one_connection_too_many_is_told_so_and_there_is_room_again_when_another_leaves(tmp_path: Path) -> None:
+    with serving(tmp_path, FakeEngine, most_connections=3) as served:
+        crowd = [connect_unix(str(served.path), socket.SOCK_STREAM) for _ in range(3)]
+        for sock in crowd:
+            sock.settimeout(20)
+            sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert sock.recv(1000).startswith(b"HTTP/1.1 200")
+        with served.raw() as late:
+            answer = b"".join(iter(lambda: late.recv(1000), b""))
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"TooManyConnections" in answer
+        crowd.pop().close()
+        inside = served.server._http._crowd.inside  # type: ignore[union-attr]
+        served.until(lambda: len(inside) == 2)
+        assert served.ask("GET", "/healthz")[0] == 200
+        for sock in crowd:
+            sock.close()
+
+
+def test_those_who_come_faster_than_they_are_let_in_wait_in_the_kernel(api: Served) -> None:
+    crowd = api.run(lambda: [connect_unix(str(api.path), socket.SOCK_STREAM) for _ in range(600)])
+    assert api.ask("GET", "/healthz")[0] == 200
+    for sock in crowd:
+        sock.close()

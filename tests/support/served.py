@@ -119,7 +119,9 @@ class Served:
 
 
 @contextmanager
-def serving(folder: Path, engine: Callable[[], FakeEngine], rules: AccessRules | None = None) -> Iterator[Served]:
+def serving(
+    folder: Path, engine: Callable[[], FakeEngine], rules: AccessRules | None = None, **options: Any
+) -> Iterator[Served]:
     """Serve an engine below a folder."""
     path = folder / "api.sock"
     listener = listen_unix(str(path), socket.SOCK_STREAM)
@@ -131,7 +133,7 @@ def serving(folder: Path, engine: Callable[[], FakeEngine], rules: AccessRules |
         fake = engine()
         served = Served(path, fake, loop)
         about = {"version": "1.2.3", "python": "3", "wire": 1}
-        served.server = RestServer(fake, served.read_logs, fake, about=about, rules=rules)
+        served.server = RestServer(fake, served.read_logs, fake, about=about, rules=rules, **options)
         await served.server.start(listener.dup())
         return served
 

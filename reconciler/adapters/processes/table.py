@@ -49,6 +49,7 @@ class LinuxProcessTable:
     `clock` must be the one of the machine: start times are compared with the kernel's.
     To be made after the controller raised its own soft limits: `boot_limits` (name as in setrlimit, lower case, to
     soft and hard value) are those from before, which processes get. `subreaper_pid` is the keeper, to whom orphans go.
+    Each process takes a descriptor: no more than `most` are started, for whoever else needs one.
     """
 
     def __init__(
@@ -57,8 +58,10 @@ class LinuxProcessTable:
         *,
         subreaper_pid: int | None = None,
         boot_limits: Mapping[str, tuple[int, int]] | None = None,
+        most: int | None = None,
     ) -> None:
         self._clock = clock
+        self._most = most
         self._watches: dict[int, _Watch] = {}  # by pid
         self._by_pidfd: dict[int, _Watch] = {}
         self._unreported: dict[ProcessId, _Watch] = {}  # adopted and ended; the pid may have a new owner already
@@ -109,6 +112,8 @@ class LinuxProcessTable:
 
     def spawn(self, launch: Launch, spawn_id: str) -> ProcessId:
         """Start a process as leader of a session of its own and watch it. Raises SpawnFailed."""
+        if self._most is not None and len(self._watches) + len(self._unreported) >= self._most:
+            raise SpawnFailed(f"cannot watch more than {self._most} processes: raise the limit of open files (nofile)")
         self._keep_spare_fd()
         mark = procfs.birthmark(spawn_id)
         before = self._clock.now()
