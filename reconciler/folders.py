@@ -13,8 +13,10 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import resource
 import stat
 
+SPARE_DESCRIPTORS = 16  # for a connection, a rotation, an index: without one of them everybody's log would stand still
 LINKS_AT_MOST = 40  # as the kernel
 FOLDER_MODE = 0o755
 _STEP = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -30,6 +32,18 @@ class Refused(OSError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(errno.EPERM, reason)
+
+
+def keep(fd: int) -> int:
+    """This descriptor, for good. The kernel gives the lowest that is free: if that is so high, we have to do without.
+
+    OSError(EMFILE) then, and it is closed.
+    """
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit != resource.RLIM_INFINITY and fd >= limit - SPARE_DESCRIPTORS:
+        os.close(fd)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    return fd
 
 
 class _OpenHow(ctypes.Structure):

@@ -18,6 +18,7 @@ import stat
 import struct
 import termios
 
+from reconciler import folders
 from reconciler.folders import Refused
 from reconciler.pumping.framer import Framer
 from reconciler.pumping.framing import RAW
@@ -219,7 +220,7 @@ class Conduit:
         if not stat.S_ISFIFO(os.fstat(fd).st_mode):
             os.close(fd)
             raise Refused(f"{self.settings.fifo} is not a FIFO")
-        self.fifo = fd
+        self.fifo = folders.keep(fd)
         self.capacity = fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)
         self._enlarged = False
 

@@ -86,6 +86,7 @@ class LogFile:
 
     def _open(self) -> None:
         fd, created = self._open_or_create()
+        folders.keep(fd)
         self.index = segments.Index(self.path, self.bounds.mode)
         try:
             status = os.fstat(fd)

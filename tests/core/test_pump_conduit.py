@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import random
+import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -306,6 +307,44 @@ class TestTrouble:
         assert conduit.serve() == 2
         assert not conduit.halted
         assert conduit.complaint is None
+
+    def test_streams_leave_the_last_descriptors_to_what_all_of_them_need(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before = len(os.listdir("/proc/self/fd"))
+        with monkeypatch.context() as patch:
+            patch.setattr(folders, "SPARE_DESCRIPTORS", resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+            conduit = bench.conduit()
+            assert conduit.halted
+            assert (conduit.complaint or "").endswith(": Too many open files")
+            assert len(os.listdir("/proc/self/fd")) <= before + 1, "nothing is left open but the test's own FIFO"
+        bench.pipe().write(b"x\n")
+        assert conduit.serve() == 2
+        assert conduit.complaint is None
+
+    def test_a_fifo_for_which_no_descriptor_is_left_is_opened_later(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        kept: list[int] = []
+
+        def keep(fd: int) -> int:
+            kept.append(fd)
+            if len(kept) == 2:  # the log had one
+                os.close(fd)
+                failing(errno.EMFILE)()
+            return fd
+
+        with monkeypatch.context() as patch:
+            patch.setattr(folders, "keep", keep)
+            conduit = bench.conduit()
+            assert conduit.halted
+        bench.pipe().write(b"x\n")
+        assert conduit.serve() == 2
+
+    def test_without_a_limit_every_descriptor_is_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+        monkeypatch.setattr(resource, "getrlimit", lambda _: unlimited)
+        assert folders.keep(7) == 7
 
     def test_a_new_file_that_cannot_be_opened_after_rotation_halts_and_loses_nothing(
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch

@@ -885,3 +885,14 @@ def test_who_runs_and_is_not_known_tells_who_it_is(real: Real, lists: bool, monk
     real.until(lambda: real.exits and not real.table.leftovers(process, spawn_id))
     reap_orphans()
     assert not real.table.foundlings(())
+
+
+def test_no_more_processes_are_watched_than_leave_descriptors_for_others(tmp_path: Path) -> None:
+    real = Real(tmp_path, most=2)
+    first, _ = real.shell("exec sleep 1000"), real.shell("exec sleep 1000")
+    with pytest.raises(SpawnFailed, match="cannot watch more than 2 processes: raise the limit of open files"):
+        real.shell("exec sleep 1000")
+    real.kill(first)
+    real.until_told(1)
+    real.shell("exec sleep 1000")
+    real.clean()
