@@ -260,12 +260,12 @@ class Keeping:
         service.state, service.due = State.KILLED, FOREVER
 
     def _retire(self, service: Service, now: float) -> None:
-        """Let it write what it has to; the next one is started when it is gone."""
-        self._world.log(f"{service} is asked to make room")
+        """Let it write what it has to; the next one is started when it is gone. A pump has nothing to write."""
         if service is self.pump:
-            self._world.signal(service.pid, "TERM")
-        else:
-            self._tell({"type": "leave"})
+            self._replace(service, now)  # while it drained nobody would hold the pipes but us
+            return
+        self._world.log(f"{service} is asked to make room")
+        self._tell({"type": "leave"})
         service.state, service.due, service.excused = State.RETIRING, now + self._limits.drain_seconds, True
 
     def _replace(self, service: Service, now: float) -> None:

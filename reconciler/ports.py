@@ -46,7 +46,7 @@ class SpawnFailed(Exception):
 class ExitReport(NamedTuple):
     """The end of a main process. Both `code` and `signal` None: it ended and nobody can say how.
 
-    `mark`: what `ProcessTable.mark` says of the spawn that it descends from; 0: unknown.
+    `mark`: what it carried of the spawn that it descends from, see `ProcessTable.trace`; 0: nothing, or unknown.
     """
 
     process: ProcessId
@@ -64,6 +64,13 @@ class Foundling(NamedTuple):
     uid: int
     own_uid: bool  # the controller's
     environment: Mapping[str, str]  # what of it begins with RECONCILER_
+
+
+class Trace(NamedTuple):
+    """What became of a spawn whose outcome was not written down."""
+
+    process: ProcessId | None  # its main process: it is there, as a zombie perhaps, or somebody reported its end
+    certain: bool  # without one: whether none was ever started, as far as the table can see
 
 
 class ProcessTable(Protocol):
@@ -84,12 +91,11 @@ class ProcessTable(Protocol):
         """Watch a process that an earlier controller started. False when it is gone already."""
         ...
 
-    def find(self, spawn_id: str) -> ProcessId | None:
-        """The first session leader of this spawn that is still there, a zombie too: for an intent without outcome."""
-        ...
+    def trace(self, spawn_id: str, since: float, reports: Sequence[ExitReport]) -> Trace:
+        """What became of a spawn of which only the intent was written down, at `since` (CLOCK_BOOTTIME).
 
-    def mark(self, spawn_id: str) -> int:
-        """What all that descends from this spawn carries for life, and the keeper reports; 0: nothing can be marked."""
+        `reports`: all that the keeper reaped in our absence.
+        """
         ...
 
     def foundlings(self, known: Container[str]) -> Sequence[Foundling]:

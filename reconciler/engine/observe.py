@@ -209,24 +209,17 @@ class Observer:
 
     def _resolve_intent(self, controlled: Controlled, intent: Intended, reaps_since: float) -> None:
         """A spawn whose outcome was not written down: it runs, it ran, or it never came to it."""
-        mark = self._table.mark(intent.spawn_id)
-        reports = {report.process: report for report in self._unclaimed if mark and report.mark == mark}
-        there = self._table.find(intent.spawn_id)
-        # Descendants carry the mark, too. The main process is the oldest of them.
-        candidates = [*reports, *([there] if there is not None else [])]
-        first = min(candidates, key=lambda process: (process.start_ticks, process.pid), default=None)
-        if first is not None:
-            self.record(controlled, Spawned(controlled.uid, intent.ordinal, intent.spawn_id, *first))
-            self.watch(controlled, intent.ordinal, first)
-            if first in reports:
-                self.exited(reports[first])
-            elif not self._table.adopt(first):  # it ends right now, and the keeper will say so
-                self._gone.add(first)
-                self._later(REPORT_SECONDS, lambda: self._give_up(first))
-            return
-        # A program that set the limit itself which is our mark would be among those without one.
-        certain = mark and intent.at >= reaps_since and all(report.mark for report in self._unclaimed)
-        if certain:
+        process, certain = self._table.trace(intent.spawn_id, intent.at, self._unclaimed)
+        if process is not None:
+            self.record(controlled, Spawned(controlled.uid, intent.ordinal, intent.spawn_id, *process))
+            self.watch(controlled, intent.ordinal, process)
+            report = next((report for report in self._unclaimed if report.process == process), None)
+            if report is not None:
+                self.exited(report)
+            elif not self._table.adopt(process):  # it ends right now, and the keeper will say so
+                self._gone.add(process)
+                self._later(REPORT_SECONDS, lambda: self._give_up(process))
+        elif certain and intent.at >= reaps_since:
             self.record(controlled, Withdrawn(controlled.uid, intent.ordinal, intent.spawn_id))
         else:
             self._record_unknown(controlled, intent.ordinal, _intended_process(intent))

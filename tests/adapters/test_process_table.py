@@ -3,7 +3,7 @@
 import os
 import select
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from reconciler.adapters.processes import LinuxProcessTable
 from reconciler.model.identity import ProcessId
 from reconciler.model.launch import Launch
 from reconciler.model.state import NEVER
-from reconciler.ports import ExitReport, SpawnFailed
+from reconciler.ports import ExitReport, SpawnFailed, Trace
 from support.fakes import Behaviour, FakeClock, FakeProcessTable
 
 KILL, TERM = 9, 15
@@ -39,7 +39,7 @@ EXITS_0, EXITS_3, DIES_BY_KILL, RUNS, IGNORES_TERM, HANDLES_TERM, LEAVES_ONE, LE
 class Table(Protocol):
     def spawn(self, launch: Launch, spawn_id: str) -> ProcessId: ...
     def adopt(self, process: ProcessId) -> bool: ...
-    def find(self, spawn_id: str) -> ProcessId | None: ...
+    def trace(self, spawn_id: str, since: float, reports: Sequence[ExitReport]) -> Trace: ...
     def signal(self, process: ProcessId, signal: int, scope: str) -> bool: ...
     def kill_tree(self, process: ProcessId, spawn_id: str) -> None: ...
     def leftovers(self, process: ProcessId, spawn_id: str) -> object: ...
@@ -51,8 +51,9 @@ class Table(Protocol):
 class World:
     """A table, what it told, and how to wait in it."""
 
-    def __init__(self, table: Table, cwd: str, wait: Callable[[], None]) -> None:
+    def __init__(self, table: Table, cwd: str, wait: Callable[[], None], now: Callable[[], float]) -> None:
         self.table = table
+        self.now = now
         self.cwd = cwd
         self.exits: list[ExitReport] = []
         self._wait = wait
@@ -92,10 +93,11 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     if request.param == "fake":
         clock = FakeClock()
         table = FakeProcessTable(clock, lambda launch, _: SCRIPTS[launch.argv[-1]])
-        yield World(table, str(tmp_path), lambda: clock.advance(0.01))
+        yield World(table, str(tmp_path), lambda: clock.advance(0.01), clock.now)
         return
-    real = LinuxProcessTable(BootClock())
-    world = World(real, str(tmp_path), lambda: select.select([real], [], [], 0.02) and None)
+    clock = BootClock()
+    real = LinuxProcessTable(clock)
+    world = World(real, str(tmp_path), lambda: select.select([real], [], [], 0.02) and None, clock.now)
     try:
         yield world
         world.clean()
@@ -189,14 +191,26 @@ def test_a_stranger_with_a_reused_pid_is_neither_signalled_nor_adopted_nor_kille
     assert world.exits == []
 
 
-def test_a_process_is_found_by_its_spawn_id_while_it_lives(world: World) -> None:
-    spawn_id = f"{world.cwd}-wanted"
+def test_a_spawn_is_traced_to_its_process_while_that_lives(world: World) -> None:
+    spawn_id, began = f"{world.cwd}-wanted", world.now()
     process = world.spawn(RUNS, spawn_id)
-    assert world.table.find(spawn_id) == process
-    assert world.table.find(f"{spawn_id}-not") is None
+    assert world.table.trace(spawn_id, began, []).process == process
+    assert world.table.trace(f"{spawn_id}-not", began, []) == Trace(None, certain=True)
     world.table.signal(process, KILL, "process")
     world.until(lambda: world.exits)
-    assert world.table.find(spawn_id) is None
+    assert world.table.trace(spawn_id, began, []).process is None
+
+
+def test_who_is_older_than_the_intent_is_not_its_process(world: World) -> None:
+    spawn_id = f"{world.cwd}-wanted"
+    world.spawn(RUNS, spawn_id)
+    assert world.table.trace(spawn_id, world.now() + 1, []) == Trace(None, certain=True)
+
+
+def test_a_report_without_a_mark_leaves_it_open_whether_a_spawn_came_to_nothing(world: World) -> None:
+    began = world.now()
+    process = ProcessId(4711, int(began * 100) + 1)
+    assert world.table.trace("wanted", began, [ExitReport(process, 0, None)]) == Trace(None, certain=False)
 
 
 def test_a_report_about_a_process_of_ours_is_not_believed(world: World) -> None:
@@ -220,7 +234,7 @@ def test_a_spawn_that_fails_says_why(tmp_path: Path) -> None:
 def test_a_crash_hands_processes_and_zombies_of_the_fake_to_the_keeper() -> None:
     clock = FakeClock()
     table = FakeProcessTable(clock, lambda launch, _: SCRIPTS[launch.argv[-1]])
-    world = World(table, "/", lambda: clock.advance(0.01))
+    world = World(table, "/", lambda: clock.advance(0.01), clock.now)
     lives, zombie = world.spawn(RUNS), world.spawn(EXITS_3)
 
     def die(_: ExitReport) -> None:

@@ -828,7 +828,7 @@ def test_who_may_not_look_into_a_zombie_does_not_take_its_0_for_an_answer(real: 
 def test_an_adopted_tree_is_known_although_nobody_saw_it_grow(real: Real) -> None:
     process, spawn_id = earlier_controller(real, "setsid sleep 1000 & sleep 1000 & echo > ready; wait")
     real.until((real.folder / "ready").exists)
-    assert real.table.find(spawn_id) == process
+    assert real.table.trace(spawn_id, 0.0, []).process == process
     assert real.table.adopt(process)
     real.until(lambda: len(real.table.leftovers(process, spawn_id)) == 2)
     assert real.table.signal(process, signal.SIGKILL, "tree")
@@ -840,14 +840,14 @@ def test_what_ended_before_it_could_be_adopted_is_gone(real: Real) -> None:
     process, spawn_id = earlier_controller(real, "exit 0")
     os.waitpid(process.pid, 0)
     assert not real.table.adopt(process)
-    assert real.table.find(spawn_id) is None
+    assert real.table.trace(spawn_id, 0.0, []).process is None
 
 
 def test_a_zombie_of_a_start_that_was_interrupted_is_found_by_its_mark(real: Real) -> None:
     process, spawn_id = earlier_controller(real, "(sleep 1000) & exit 7")
     real.until(lambda: not procfs.read_stat(process.pid).alive)
-    assert wire.birthmark_of(process.pid) == real.table.mark(spawn_id)
-    assert real.table.find(spawn_id) == process
+    assert wire.birthmark_of(process.pid) == procfs.birthmark(spawn_id)
+    assert real.table.trace(spawn_id, 0.0, []).process == process
     assert real.table.adopt(process)
     real.table.kill_tree(process, spawn_id)
     real.until(lambda: real.exits and not real.table.leftovers(process, spawn_id))
@@ -861,9 +861,20 @@ def test_it_is_found_although_neither_we_nor_the_keeper_are_its_parent(real: Rea
     finally:
         wire.become_subreaper()
     assert procfs.read_stat(process.pid).parent != os.getpid()
-    assert real.table.find(spawn_id) == process
+    assert real.table.trace(spawn_id, 0.0, []).process == process
     assert real.table.signal(process, signal.SIGKILL, "process")
-    real.until(lambda: real.table.find(spawn_id) is None or not procfs.read_stat(process.pid).alive)
+    real.until(lambda: (stat := procfs.read_stat(process.pid)) is None or not stat.alive)
+
+
+def test_the_oldest_that_carries_the_mark_is_the_main_process_although_it_is_gone(real: Real) -> None:
+    process, spawn_id = earlier_controller(real, "setsid sleep 1000 & exit 7")
+    real.until(lambda: not procfs.read_stat(process.pid).alive)
+    os.waitpid(process.pid, 0)
+    report = ExitReport(process, 7, None, procfs.birthmark(spawn_id))
+    assert real.table.trace(spawn_id, 0.0, [report]).process == process
+    real.table.kill_tree(process, spawn_id)
+    real.until(lambda: not real.table.leftovers(process, spawn_id))
+    reap_orphans()
 
 
 @pytest.mark.parametrize("lists", [True, False], ids=["listed", "looked for"])

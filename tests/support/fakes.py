@@ -14,7 +14,7 @@ from zlib import crc32
 from reconciler.model.identity import ProcessId
 from reconciler.model.launch import Launch
 from reconciler.model.state import NEVER
-from reconciler.ports import ExitReport, Foundling, SpawnFailed, Stream
+from reconciler.ports import ExitReport, Foundling, SpawnFailed, Stream, Trace
 
 ENDING_SIGNALS = frozenset({1, 2, 3, 9, 10, 12, 15})  # the ones whose default is to end a process
 FIRST_PID = 300
@@ -135,8 +135,12 @@ class FakeProcessTable:
         self._watched.add(process)
         return True
 
-    def find(self, spawn_id: str) -> ProcessId | None:
-        return next((found.id for found in self.alive() if found.spawn_id == spawn_id), None)
+    def trace(self, spawn_id: str, since: float, reports: Sequence[ExitReport]) -> Trace:
+        found = [one.id for one in self.alive() if one.spawn_id == spawn_id]
+        found += [report.process for report in reports if report.mark == self.mark(spawn_id)]
+        found = [one for one in found if one.start_ticks >= int(since * TICKS_PER_SECOND)]
+        first = min(found, key=lambda one: (one.start_ticks, one.pid), default=None)
+        return Trace(first, all(report.mark for report in reports))
 
     def mark(self, spawn_id: str) -> int:
         return 1 + crc32(spawn_id.encode())

@@ -136,7 +136,7 @@ class MortalTable:
 
     def __init__(self, table: FakeProcessTable, fate: Fate, witness: Witness) -> None:
         self._table, self._fate, self._witness = table, fate, witness
-        self.adopt, self.find, self.mark, self.leftovers = table.adopt, table.find, table.mark, table.leftovers
+        self.adopt, self.trace, self.leftovers = table.adopt, table.trace, table.leftovers
         self.on_exit, self.report = table.on_exit, table.report
         self.unreported, self.foundlings = table.unreported, table.foundlings
 

@@ -19,7 +19,7 @@ from reconciler.adapters.processes.spawn import Spawner
 from reconciler.adapters.processes.trees import Trees, can_mark, send
 from reconciler.model.identity import ProcessId
 from reconciler.model.launch import Launch
-from reconciler.ports import Clock, ExitReport, Foundling, SpawnFailed
+from reconciler.ports import Clock, ExitReport, Foundling, SpawnFailed, Trace
 
 EXITS_PER_WAKE = 64  # the loop has other things to do, and what is left wakes it again
 _OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
@@ -154,23 +154,27 @@ class LinuxProcessTable:
         self._watch(_Watch(process, pidfd, mark, own=stat.parent == os.getpid(), kept=kept))
         return True
 
-    def mark(self, spawn_id: str) -> int:
-        """The birthmark of this spawn; 0 where none can be given."""
-        return procfs.birthmark(spawn_id) if self._marked else 0
+    def trace(self, spawn_id: str, since: float, reports: Sequence[ExitReport]) -> Trace:
+        """What became of this spawn: its main process is the oldest of all that carry its mark.
 
-    def find(self, spawn_id: str) -> ProcessId | None:
-        """The first session leader of this spawn that is still there, a zombie too."""
-        mark = self.mark(spawn_id)
-        found: list[ProcessId] = []
+        A controller that dies while it spawns carries it, too, for that moment. But it is older than the intent.
+        """
+        mark = procfs.birthmark(spawn_id) if self._marked else 0
+        first_tick = int(since * TICKS_PER_SECOND)
+        ended = [report for report in reports if report.process.start_ticks >= first_tick]
+        found = [report.process for report in ended if mark and report.mark == mark]
         for pid in procfs.pids():
             carried = procfs.birthmark_of(pid)
             if carried not in (mark, 0):
                 continue  # also when it is gone
             stat = procfs.read_stat(pid)
-            if stat is not None and stat.session == pid and (carried or self._says_so(pid, stat, spawn_id)):
+            if stat is None or stat.session != pid or stat.start_ticks < first_tick:
+                continue
+            if carried or self._says_so(pid, stat, spawn_id):
                 found.append(ProcessId(pid, stat.start_ticks))
-        # A daemonised descendant looks the same, but it was not the first.
-        return min(found, key=lambda process: (process.start_ticks, process.pid), default=None)
+        # A program that set the limit itself which is our mark is among those without one.
+        certain = bool(mark) and all(report.mark for report in ended)
+        return Trace(min(found, key=lambda process: (process.start_ticks, process.pid), default=None), certain)
 
     def _says_so(self, pid: int, stat: procfs.Stat, spawn_id: str) -> bool:
         """Without a mark its environment has to tell, and only that of our process, or the keeper's, is believed."""
