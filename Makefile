@@ -111,6 +111,10 @@ mutants: setup ## mutation testing of reconciler/core (slow)
 bench: setup ## the project's own benchmarks
 	@for each in tests/bench/bench_*.py; do echo "== $$each"; $(RUN) "$$each"; done
 
+.PHONY: chaos
+chaos: setup ## kill controller, pump and keeper 1000 times under load, and judge (KILLS=100 SEED=7)
+	@KILLS=$(KILLS) SEED=$(SEED) PYTHONPATH=tests $(RUN) tests/chaos/run.py
+
 .PHONY: reference
 reference: setup ## write the generated pages of docs/reference
 	@$(RUN) docs/generate.py

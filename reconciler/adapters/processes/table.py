@@ -160,15 +160,15 @@ class LinuxProcessTable:
         A controller that dies while it spawns carries it, too, for that moment. But it is older than the intent.
         """
         mark = procfs.birthmark(spawn_id) if self._marked else 0
-        first_tick = int(since * TICKS_PER_SECOND)
-        ended = [report for report in reports if report.process.start_ticks >= first_tick]
+        began_ticks = int(since * TICKS_PER_SECOND)
+        ended = [report for report in reports if report.process.start_ticks >= began_ticks]
         found = [report.process for report in ended if mark and report.mark == mark]
         for pid in procfs.pids():
             carried = procfs.birthmark_of(pid)
             if carried not in (mark, 0):
                 continue  # also when it is gone
             stat = procfs.read_stat(pid)
-            if stat is None or stat.session != pid or stat.start_ticks < first_tick:
+            if stat is None or stat.session != pid or stat.start_ticks < began_ticks:
                 continue
             if carried or self._says_so(pid, stat, spawn_id):
                 found.append(ProcessId(pid, stat.start_ticks))
