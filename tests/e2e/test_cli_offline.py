@@ -171,7 +171,7 @@ class TestAboutItself:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert done.stdout.startswith("Usage: reconciler [OPTIONS] COMMAND")
         assert done.stdout.splitlines()[-1] == str(
-            [f"reconciler.cli.{name}" for name in ("exits", "main", "output", "session", "text")]
+            [f"reconciler.cli.{name}" for name in ("exits", "lazy", "main", "output", "session", "text")]
         )
 
     def test_asking_needs_no_parser_no_model_and_no_event_loop(self) -> None:

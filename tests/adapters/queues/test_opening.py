@@ -46,8 +46,8 @@ def test_or_from_a_file_without_its_last_newline(guarded: str, tmp_path: Path) -
     ("metadata", "complaint"),
     [
         ({"urlFromEnv": "NOWHERE"}, "urlFromEnv: the Program has no variable NOWHERE"),
-        ({"urlFromFile": "absent"}, "absent cannot be read: No such file or directory"),
-        ({"urlFromFile": "."}, "cannot be read: is not a regular file"),
+        ({"urlFromFile": "absent"}, "absent cannot be read: no such file"),
+        ({"urlFromFile": "."}, "cannot be read: is a directory"),
         ({"urlFromFile": "pipe"}, "cannot be read: is not a regular file"),
         ({"urlFromFile": "binary"}, "is not UTF-8"),
         ({"urlFromFile": "large"}, "is larger than 64 KiB"),
