@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from reconciler.model.identity import ProcessId
 from reconciler.model.launch import Credentials, Launch
+from reconciler.model.overrides import Moment
 from reconciler.model.queues import QueueReadFailed, QueueReading
 
 
@@ -21,6 +22,10 @@ class Clock(Protocol):
 
     def wall(self) -> float:
         """Seconds since the epoch, for display only."""
+        ...
+
+    def moment(self) -> Moment:
+        """Now by both clocks, and in which boot."""
         ...
 
 

@@ -85,7 +85,7 @@ class BindingVerbs:
         binding = self._binding(name)
         word, message = "poked", ""
         if verb == "pause":
-            pause = wish_from(body, Asked(by, self._clock.wall()))
+            pause = wish_from(body, Asked(by, self._clock.moment()))
             word, message = "paused", f"{binding.target} stays at {self._count(binding)}"
             if not dry_run:
                 self._write(lambda: self._bindings.set_pause(binding, pause))

@@ -360,9 +360,9 @@ class Bindings:
 
     def expire(self) -> None:
         """End the pauses whose time is over."""
-        wall = self._clock.wall()
+        moment = self._clock.moment()
         for binding in self.by_name.values():
-            if binding.pause is not None and binding.pause.until is not None and wall >= binding.pause.until:
+            if binding.pause is not None and binding.pause.is_over(moment):
                 try:
                     self.set_pause(binding, None)
                 except (OSError, StateWriteFailed):

@@ -69,7 +69,7 @@ class Engine:
         loop.observer.is_free = bindings.look_for
         self.bindings = BindingVerbs(clock, bindings, programs, publisher)
         self._drained: Callable[[], None] | None = None
-        self._started_at = clock.wall()
+        self._started_at, self._began_at = clock.wall(), clock.now()
         self.ready = False
 
     def begin(self) -> None:
@@ -145,7 +145,7 @@ class Engine:
             "pid": self._settings.pid,
             "stateDir": self._settings.state_dir,
             "startedAt": self._started_at,
-            "upSeconds": round(self._clock.wall() - self._started_at, 3),
+            "upSeconds": round(self._clock.now() - self._began_at, 3),
             "ready": self.ready,
             "safeMode": self._settings.safe_mode,
             "draining": self._drained is not None,
@@ -229,7 +229,7 @@ class Engine:
         controlled = self._controlled(name)
         if verb not in VERBS:
             raise ApiError(404, 2, "UnknownVerb", f"no verb {verb!r}; there are {', '.join(VERBS)}")
-        asked = Asked(by, self._clock.wall(), controlled.bound is not None)
+        asked = Asked(by, self._clock.moment(), controlled.bound is not None)
         answer = after_verb(controlled.overrides, verb, body, controlled.built.spec.replicas, asked)
         if not dry_run and answer.verb != "unchanged":
             try:

@@ -175,7 +175,7 @@ class Programs:
 
     def _end_answered_wishes(self, controlled: Controlled) -> None:
         """An edit of the written count ends a count that was overridden."""
-        left = controlled.overrides.in_force(self._clock.wall(), controlled.built.spec.replicas)
+        left = controlled.overrides.in_force(self._clock.moment(), controlled.built.spec.replicas)
         if left != controlled.overrides:
             controlled.overrides = left
             try:
@@ -258,11 +258,10 @@ class Programs:
 
     def expire(self) -> None:
         """End the wishes whose time is over."""
-        wall = self._clock.wall()
+        moment = self._clock.moment()
         for controlled in self.by_name.values():
-            expiry = controlled.overrides.next_expiry()
-            if expiry is not None and wall >= expiry:
-                left = controlled.overrides.in_force(wall, controlled.built.spec.replicas)
+            if controlled.overrides.is_over(moment):
+                left = controlled.overrides.in_force(moment, controlled.built.spec.replicas)
                 try:
                     effect = self.wish(controlled, left)
                 except (OSError, StateWriteFailed):
@@ -355,7 +354,7 @@ class Programs:
         phase: Phase,
         bound: Bound | None,
     ) -> Desired:
-        in_force = overrides.in_force(self._clock.wall(), built.spec.replicas)
+        in_force = overrides.in_force(self._clock.moment(), built.spec.replicas)
         identity = Identity(accepted.name, accepted.uid, accepted.generation)
         return desired_program(identity, built.spec, built.revision, startable, in_force, phase, bound)
 

@@ -2,17 +2,17 @@
 
 from typing import Any, NamedTuple
 
-from reconciler.model.overrides import Overrides, RestartWish, ScaleWish, StopWish, Wish
+from reconciler.model.overrides import Moment, Overrides, RestartWish, ScaleWish, StopWish, Wish
 from reconciler.model.problems import ApiError
 
 MOST_REPLICAS = 100_000
 
 
 class Asked(NamedTuple):
-    """Who asks, and when (wall clock); and whether a binding sets the count, so that the written one is none."""
+    """Who asks, and when; and whether a binding sets the count, so that the written one is none."""
 
     by: str
-    wall: float
+    moment: Moment
     bound: bool = False
 
 
@@ -89,7 +89,10 @@ def wish_from(body: dict[str, Any], asked: Asked) -> Wish:
         raise _usage(f"for: expected a number of seconds above 0, got {seconds!r}")
     if not isinstance(reason, str):
         raise _usage("reason: expected a string")
-    return Wish(asked.by, asked.wall, None if seconds is None else asked.wall + seconds, reason[:500])
+    if seconds is None:
+        return Wish(asked.by, asked.moment.wall, None, reason[:500])
+    wall, now, boot = asked.moment
+    return Wish(asked.by, wall, wall + seconds, reason[:500], boot, now + seconds)
 
 
 def _ordinals(body: dict[str, Any]) -> tuple[int, ...] | None:

@@ -9,13 +9,33 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 
+class Moment(NamedTuple):
+    """Now, by both clocks. The wall clock may be set; CLOCK_BOOTTIME never jumps, and means nothing to another boot."""
+
+    wall: float
+    now: float = 0.0
+    boot: str = ""
+
+
 class Wish(NamedTuple):
-    """Who asked, when, until when (both wall clock, seconds since the epoch; None: until it is taken back), and why."""
+    """Who asked, when, until when (both wall clock, seconds since the epoch; None: until it is taken back), and why.
+
+    An hour is an hour, whatever somebody sets the clock to: in the boot that it was asked in, `ends_at` decides
+    (CLOCK_BOOTTIME, time asleep included). Another boot has only the wall clock to know how long it was.
+    """
 
     by: str
     at: float
     until: float | None = None
     reason: str = ""
+    boot: str = ""
+    ends_at: float = 0.0
+
+    def is_over(self, moment: Moment) -> bool:
+        """Whether its time has come."""
+        if self.until is None:
+            return False
+        return moment.now >= self.ends_at if self.boot and self.boot == moment.boot else moment.wall >= self.until
 
 
 class ScaleWish(NamedTuple):
@@ -54,21 +74,20 @@ class Overrides(NamedTuple):
     stop: StopWish | None = None
     restart: RestartWish | None = None
 
-    def in_force(self, wall: float, written_replicas: int) -> "Overrides":
+    def in_force(self, moment: Moment, written_replicas: int) -> "Overrides":
         """What is left of it now: without what has expired or was answered by an edit."""
         scale, stop = self.scale, self.stop
-        if scale is not None and (_expired(scale.wish, wall) or scale.written != written_replicas):
+        if scale is not None and (scale.wish.is_over(moment) or scale.written != written_replicas):
             scale = None
-        if stop is not None and _expired(stop.wish, wall):
+        if stop is not None and stop.wish.is_over(moment):
             stop = None
         return Overrides(scale, stop, self.restart)
 
-    def next_expiry(self) -> float | None:
-        """The wall time at which the first wish ends by itself."""
+    def is_over(self, moment: Moment) -> bool:
+        """Whether the time of a wish has come."""
         if self.scale is None and self.stop is None:
-            return None  # nearly all of thousands that are asked every second
-        times = [w.wish.until for w in (self.scale, self.stop) if w is not None and w.wish.until is not None]
-        return min(times, default=None)
+            return False  # nearly all of thousands that are asked every second
+        return any(w.wish.is_over(moment) for w in (self.scale, self.stop) if w is not None)
 
     def texts(self) -> list[str]:
         """What is overridden, as sentences for `status` and `apply`."""
@@ -107,10 +126,6 @@ class Overrides(NamedTuple):
         )
 
 
-def _expired(wish: Wish, wall: float) -> bool:
-    return wish.until is not None and wall >= wish.until
-
-
 def _signed(wish: Wish) -> str:
     by = f" by {wish.by}" if wish.by else ""
     until = f" until {datetime.fromtimestamp(wish.until, UTC):%Y-%m-%dT%H:%M:%SZ}" if wish.until is not None else ""
@@ -119,7 +134,14 @@ def _signed(wish: Wish) -> str:
 
 def _wish(fields: Mapping[str, Any]) -> Wish:
     until = fields.get("until")
-    return Wish(str(fields["by"]), float(fields["at"]), None if until is None else float(until), str(fields["reason"]))
+    return Wish(
+        str(fields["by"]),
+        float(fields["at"]),
+        None if until is None else float(until),
+        str(fields["reason"]),
+        str(fields.get("boot", "")),  # neither stands in the file of an earlier release
+        float(fields.get("ends_at", 0.0)),
+    )
 
 
 def _ordinals(value: Any) -> tuple[int, ...] | None:

@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 
 from reconciler.engine.wishes import VERBS, Asked, after_verb
-from reconciler.model.overrides import Overrides
+from reconciler.model.overrides import Moment, Overrides
 from reconciler.model.problems import ApiError
 
-ASKED = Asked("root", 1000.0)
+ASKED = Asked("root", Moment(1000.0))
 WRITTEN = 6
 
 
 def test_a_bound_program_can_be_held_at_any_count_the_written_one_too() -> None:
-    answer = after_verb(Overrides(), "scale", {"replicas": 6}, 6, Asked("op", 100.0, bound=True))
+    answer = after_verb(Overrides(), "scale", {"replicas": 6}, 6, Asked("op", Moment(100.0), bound=True))
     assert answer.overrides.scale is not None
     assert (answer.verb, answer.message) == ("scaled", "to 6; its binding has no say until `reset`")
 
@@ -29,8 +29,8 @@ def after(*verbs: tuple[str, dict[str, Any]]) -> Overrides:
 def test_scale_overrides_the_written_count_until_the_manifest_changes_it() -> None:
     overrides = after(("scale", {"replicas": 8, "reason": "sale"}))
     assert overrides.texts() == ["replicas is 8 instead of 6 by root: sale"]
-    assert overrides.in_force(1000.0, WRITTEN).scale is not None
-    assert overrides.in_force(1000.0, 7).scale is None
+    assert overrides.in_force(Moment(1000.0), WRITTEN).scale is not None
+    assert overrides.in_force(Moment(1000.0), 7).scale is None
 
 
 def test_scale_to_the_written_count_ends_it() -> None:
@@ -40,11 +40,12 @@ def test_scale_to_the_written_count_ends_it() -> None:
 
 def test_a_wish_with_an_end_expires() -> None:
     overrides = after(("scale", {"replicas": 8, "for": 60}), ("stop", {"for": 30}))
-    assert overrides.next_expiry() == 1030.0
-    assert overrides.in_force(1059.0, WRITTEN).stop is None
-    assert overrides.in_force(1059.0, WRITTEN).scale is not None
-    assert overrides.in_force(1060.0, WRITTEN) == Overrides()
-    assert Overrides().next_expiry() is None
+    assert not overrides.is_over(Moment(1029.0))
+    assert overrides.is_over(Moment(1030.0))
+    assert overrides.in_force(Moment(1059.0), WRITTEN).stop is None
+    assert overrides.in_force(Moment(1059.0), WRITTEN).scale is not None
+    assert overrides.in_force(Moment(1060.0), WRITTEN) == Overrides()
+    assert not Overrides().is_over(Moment(1e12))
 
 
 def test_stop_and_start_of_the_whole_and_of_single_replicas() -> None:

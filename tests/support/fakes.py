@@ -13,6 +13,7 @@ from zlib import crc32
 
 from reconciler.model.identity import ProcessId
 from reconciler.model.launch import Launch
+from reconciler.model.overrides import Moment
 from reconciler.model.state import NEVER
 from reconciler.ports import ExitReport, Foundling, SpawnFailed, Stream, Trace
 
@@ -24,7 +25,8 @@ TICKS_PER_SECOND = 100
 class FakeClock:
     """A clock that is turned by hand."""
 
-    def __init__(self, now: float = 1000.0, wall: float = 1_700_000_000.0) -> None:
+    def __init__(self, now: float = 1000.0, wall: float = 1_700_000_000.0, boot: str = "boot-1") -> None:
+        self.boot = boot
         self._now = now
         self._wall_offset = wall - now
 
@@ -33,6 +35,9 @@ class FakeClock:
 
     def wall(self) -> float:
         return self._now + self._wall_offset
+
+    def moment(self) -> Moment:
+        return Moment(self.wall(), self._now, self.boot)
 
     def advance(self, seconds: float) -> None:
         """Let time pass."""

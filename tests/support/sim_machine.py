@@ -160,6 +160,11 @@ class Histories(RuleBasedStateMachine):
     def controller_dies(self) -> None:
         self.world.kill_controller()
 
+    @rule(seconds=st.sampled_from([-1e8, -5.0, 5.0, 1e8]))
+    def wall_clock_jumps(self, seconds: float) -> None:
+        """Somebody sets it, and nothing depends on it."""
+        self.world.clock.jump_wall(seconds)
+
     @rule(refuses=st.booleans())
     def disk(self, refuses: bool) -> None:
         """It is full, or takes something again."""

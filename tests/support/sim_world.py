@@ -402,7 +402,7 @@ class World:
     def reboot(self, uptime: float = 5.0) -> None:
         """Power off and on: no process is left, and time begins anew."""
         wall = self.clock.wall()
-        self.clock = FakeClock(uptime, wall + 60)
+        self.clock = FakeClock(uptime, wall + 60, f"{self.clock.boot}+")
         self.table = FakeProcessTable(self.clock, self._behave)
         self.journal.boot_changed = True
         self._kept.clear()
