@@ -197,9 +197,9 @@ def watched(client: Client, names: Sequence[str], selector: str, output: str | N
 
 
 def _document(thing: Json, output: str) -> str:
-    from reconciler.cli.get import yaml_text
+    from reconciler.cli.get import document
 
-    return json.dumps(thing, indent=2, ensure_ascii=False) if output == "json" else yaml_text(thing)
+    return document(thing, output)
 
 
 def _line(thing: Json, output: str) -> str:

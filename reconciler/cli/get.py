@@ -141,9 +141,9 @@ def _documents(client: Client, wish: Wish, selector: str, output: str, *, effect
         for thing in things:
             say(_name_line(thing))
     elif len(things) == 1 and len(wish.targets) == 1:
-        say(_document(things[0], output))
+        say(document(things[0], output))
     else:
-        say(_document({"apiVersion": "reconciler/v1", "kind": "List", "items": things}, output))
+        say(document({"apiVersion": "reconciler/v1", "kind": "List", "items": things}, output))
     return DONE
 
 
@@ -156,7 +156,8 @@ def _one(client: Client, name: str, *, effective: bool) -> Json:
         raise with_nearest(client, name, failure) from None
 
 
-def _document(thing: Json, output: str) -> str:
+def document(thing: Json, output: str) -> str:
+    """An object, or a list of them, as JSON or YAML."""
     if output == "json":
         return json.dumps(thing, indent=2, ensure_ascii=False)
     return yaml_text(thing)
