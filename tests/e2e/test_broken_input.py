@@ -118,7 +118,7 @@ class TestOneBrokenFile:
             path.unlink()
         daemon.write("web.yaml", text)
         eventually(lambda: not daemon.problems(), "the repair is seen")
-        assert daemon.cli("status").code == 0
+        daemon.until_well()
         assert daemon.until_running("web", 2) == pids
 
     def test_it_is_told_once_in_the_log_and_not_with_each_scan(self, daemon: Daemon) -> None:
@@ -262,7 +262,7 @@ class TestAWatchedDirectory:
         eventually(lambda: not daemon.condition("web", "SourceSuspect"), "it is back")
         daemon.declare("web", *daemon.worker("steady"), replicas=3)
         assert pids.items() <= daemon.until_running("web", 3).items()
-        assert daemon.cli("status").code == 0
+        daemon.until_well()
 
     def test_that_is_emptied_stops_nothing_until_that_is_confirmed(self, daemon: Daemon) -> None:
         daemon.declare("web", *daemon.worker("steady"), replicas=2)

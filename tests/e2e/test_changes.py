@@ -215,4 +215,4 @@ class TestContentOutsideOfTheManifest:
         path.write_text("VERSION=4\n")
         eventually(lambda: [entry.more for entry in daemon.ledger("start")] == ["1", "2", "4"], "it is read again")
         daemon.until_available("web")
-        assert daemon.cli("status").code == 0
+        daemon.until_well()

@@ -32,7 +32,7 @@ def overridden(daemon: Daemon, *words: str) -> None:
 def not_overridden(daemon: Daemon) -> None:
     eventually(lambda: not daemon.condition("web", "Overridden"), "the override is over")
     assert "Overridden" not in daemon.cli("get").out
-    assert daemon.cli("status").code == 0
+    daemon.until_well()
 
 
 class TestScale:

@@ -460,6 +460,7 @@ class TestUpgrade:
         eventually(lambda: about(daemon)["version"] == "8.0.0")
         (warning,) = about(daemon)["warnings"]
         assert warning.startswith("the keeper speaks wire 1, this controller wire 2: replace it, too")
+        daemon.until_well()  # a remark is no fault
         assert "daemon: the keeper speaks wire 1" in daemon.cli("status").out.replace("\n  ", " ")
         daemon.cli("reexec", "--keeper")
         assert about(daemon)["warnings"] == []

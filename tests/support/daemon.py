@@ -314,6 +314,10 @@ class Daemon:
 
         return eventually(settled, f"{name} is available") or {}
 
+    def until_well(self) -> None:
+        """Wait until `status` has nothing to complain of: what was started a moment ago is not Available yet."""
+        eventually(lambda: self.cli("status", code=None).code == 0, "all is well")
+
     def output(self) -> str:
         """What the daemon wrote on its standard error."""
         return self.output_path.read_text(errors="replace") if self.output_path.exists() else ""

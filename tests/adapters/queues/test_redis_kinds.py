@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import Any
 
 import pytest
@@ -346,11 +346,12 @@ def test_who_takes_work_gets_all_of_it_once_whoever_else_waits(db: Database) -> 
     stop = threading.Event()
 
     def wait(opened: Any) -> None:
-        while not stop.is_set():
-            try:
-                opened.wait(1)
-            except QueueReadFailed:
-                pass  # closed
+        with closing(opened):  # a close from outside may come between two waits, and the second connects anew
+            while not stop.is_set():
+                try:
+                    opened.wait(1)
+                except QueueReadFailed:
+                    pass  # closed
 
     threads = [threading.Thread(target=take), threading.Thread(target=wait, args=(waiters[0],)),
                threading.Thread(target=take), threading.Thread(target=wait, args=(waiters[1],))]  # fmt: skip
