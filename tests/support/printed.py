@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from support.daemon import Entry, eventually
@@ -13,16 +14,36 @@ SEGMENT = re.compile(r"\.\d{6}(\.gz)?")
 
 
 def content(log: Path) -> bytes:
-    """All segments, oldest first. While it is rotated, one may be missed."""
-    closed = sorted(path for path in log.parent.glob(f"{log.name}.*") if SEGMENT.fullmatch(path.name[len(log.name) :]))
-    whole = b""
-    for path in [*closed, log]:
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:  # not begun, or compressed while we looked
-            continue
-        whole += gzip.decompress(data) if path.suffix == ".gz" else data
+    """All segments, oldest first, and nothing of what is rotated or compressed meanwhile is missed or read twice.
+
+    Of a log that is never at rest, what was seen last.
+    """
+    for _ in range(50):
+        before = segments(log)
+        whole = b"".join(map(read_segment, before))
+        if segments(log) == before:
+            break
     return whole
+
+
+def segments(log: Path) -> dict[Path, int]:
+    """The files of a log with their inodes, oldest first; one that is just being compressed is told once."""
+    closed = [path for path in log.parent.glob(f"{log.name}.*") if SEGMENT.fullmatch(path.name[len(log.name) :])]
+    found: dict[Path, int] = {}
+    for path in [*sorted(closed), log]:
+        # Compressed, the plain one is removed last: until then both are whole.
+        if path.suffix != ".gz" or path.with_suffix("") not in found:
+            with suppress(FileNotFoundError):  # not begun, or gone while we looked
+                found[path] = path.stat().st_ino
+    return found
+
+
+def read_segment(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:  # compressed or renamed while we looked
+        return b""
+    return gzip.decompress(data) if path.suffix == ".gz" else data
 
 
 def texts(log: bytes, replica: int | None = None, stream: str | None = None) -> bytes:
