@@ -24,7 +24,7 @@ from reconciler.adapters.console import start_logging
 from reconciler.adapters.documents import parse
 from reconciler.adapters.journal import SegmentJournal
 from reconciler.adapters.keeper import KeeperLink
-from reconciler.adapters.logfiles import LogFile, log_files, read_logs
+from reconciler.adapters.logfiles import LogFile, WorkLogThreads, log_files, read_logs
 from reconciler.adapters.logfiles import LogOptions as ReadOptions
 from reconciler.adapters.logs import PumpSink
 from reconciler.adapters.manifests import Bulk, ManifestDirectory
@@ -37,6 +37,7 @@ from reconciler.adapters.surroundings import Surroundings
 from reconciler.core.homes import Change
 from reconciler.engine.bindings import Bindings
 from reconciler.engine.building import Builder
+from reconciler.engine.choosing import Choosing
 from reconciler.engine.conditions import Conditions
 from reconciler.engine.engine import Engine, Settings
 from reconciler.engine.intake import KINDS, Intake
@@ -173,8 +174,10 @@ class App:
         )
         publisher = Publisher(clock, store, builder, conditions.of, scheduling.later)
         loop.publisher = self._publisher = publisher
-        self._programs = Programs(clock, store, builder, loop, publisher)
-        meters = Threads(driver_for, self._loop.call_soon_threadsafe)
+        in_loop = self._loop.call_soon_threadsafe
+        choosing = Choosing(scheduling, builder, WorkLogThreads(in_loop))
+        self._programs = Programs(clock, store, builder, loop, publisher, choosing)
+        meters = Threads(driver_for, in_loop)
         self._bindings = Bindings(clock, store, meters, scheduling, self._programs, publisher, self._intake)
         self._observer = loop.observer
         self._loop.add_reader(table.fileno(), loop.after, table.drain)

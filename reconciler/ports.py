@@ -7,6 +7,7 @@ real adapter's contract tests (tests/adapters), and one suite runs on both.
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from reconciler.core.activity import Activity
 from reconciler.model.identity import ProcessId
 from reconciler.model.launch import Credentials, Launch
 from reconciler.model.overrides import Moment
@@ -170,6 +171,26 @@ class LogSink(Protocol):
 
     def mark(self, stream_ids: Iterable[str], run: str, done: Callable[[], None]) -> None:
         """Note in the index that `run` ended here. `done` is called when it is noted."""
+        ...
+
+
+class WorkLog(NamedTuple):
+    """Where one process prints what it does. `framed`: lines say whose they are."""
+
+    ordinal: int
+    path: str
+    framed: bool = False
+    shared: bool = False  # by several ordinals
+
+
+class WorkLogs(Protocol):
+    """Tells from logs what processes do."""
+
+    def look(self, logs: Sequence[WorkLog], told: Callable[[Mapping[int, Activity]], None]) -> None:
+        """Read the ends of these logs beside the event loop; bounded in bytes, not in time: a disk may hang.
+
+        `told` is called in the event loop, later, with what each ordinal does, where its log tells.
+        """
         ...
 
 

@@ -11,39 +11,55 @@ A hint for the ranking of victims, no more: an application may print what it lik
 import json
 import re
 from collections.abc import Iterable
+from typing import NamedTuple
 
 LONGEST_LINE = 2000
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_MOMENT = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
+_MOMENT = r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)"
 _OLD = re.compile(rf"\[{_MOMENT}\]\[[^\]]*\] (Processing|Processed|Failed):\s")
-_NEW = re.compile(rf"\s*{_MOMENT} \S.* \.* ?(?:[0-9.]+ ?(?:ms|s|m|h)[0-9ms ]* )?(RUNNING|DONE|FAIL)\s*")
+_NEW = re.compile(rf"\s*{_MOMENT} \S.* (RUNNING|DONE|FAIL)\s*")
+_DOTS = ".."  # between the name of the work and the word, whatever the width of the terminal
 _BEGINS = frozenset({"Processing", "RUNNING", "starting"})
 _ENDS = frozenset({"Processed", "Failed", "DONE", "FAIL", "success", "failed", "released_after_exception"})
 
 
-def is_working(lines: Iterable[str]) -> bool | None:
-    """Whether the process has begun a piece of work and not finished it; `lines` in order. None: no line tells."""
-    found: bool | None = None
-    for line in lines:
-        told = _told(line)
-        found = found if told is None else told
-    return found
+class Activity(NamedTuple):
+    """What a process said last. `since`: when, by its own clock and in its own words; they compare as texts."""
+
+    working: bool
+    since: str = ""
 
 
-def _told(line: str) -> bool | None:
-    word = _word(_COLOUR.sub("", line)) if len(line) <= LONGEST_LINE else None
+def last_activity(newest_first: Iterable[str]) -> Activity | None:
+    """What the newest line that tells anything tells. None: no line does."""
+    for line in newest_first:
+        told = _told(line) if len(line) <= LONGEST_LINE else None
+        if told is not None:
+            return told
+    return None
+
+
+def _told(line: str) -> Activity | None:
+    said = _of_json(line) if line.startswith("{") else _of_text(_COLOUR.sub("", line))
+    if said is None:
+        return None
+    word, since = said
     if word in _BEGINS:
-        return True
-    return False if word in _ENDS else None
+        return Activity(True, since)
+    return Activity(False, since) if word in _ENDS else None
 
 
-def _word(line: str) -> str | None:
-    if line.startswith("{"):
-        try:
-            said = json.loads(line)
-        except (ValueError, RecursionError):
-            return None
-        status = said.get("status")
-        return status if isinstance(status, str) and "job" in said else None
-    found = _OLD.match(line) or _NEW.fullmatch(line)
-    return found[1] if found else None
+def _of_text(line: str) -> tuple[str, str] | None:
+    found = _OLD.match(line) or (_NEW.fullmatch(line) if _DOTS in line else None)
+    return (found[2], found[1]) if found else None
+
+
+def _of_json(line: str) -> tuple[str, str] | None:
+    try:
+        said = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    word, since = said.get("status"), said.get("timestamp")
+    if not isinstance(word, str) or "job" not in said:
+        return None
+    return word, since if isinstance(since, str) else ""

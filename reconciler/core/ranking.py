@@ -4,11 +4,13 @@ Without a binding the lowest ordinals are meant. A queue changes the count all d
 replica that goes shall be the one that is missed least, and whoever is in the middle of a job is left alone.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
+from reconciler.core.activity import Activity
 from reconciler.model.state import NO_HISTORY, Memory, Observed
 
-NO_ACTIVITY: Mapping[int, bool] = {}
+NO_ACTIVITY: Mapping[int, Activity] = {}
+_IDLE, _UNKNOWN, _WORKING = range(3)
 
 
 def chosen(
@@ -16,34 +18,64 @@ def chosen(
     before: Collection[int] | None,
     observed: Observed,
     memory: Memory,
-    busy: Mapping[int, bool] = NO_ACTIVITY,
+    activities: Mapping[int, Activity] = NO_ACTIVITY,
 ) -> frozenset[int]:
     """`count` ordinals: those of `before` (None: nothing is known, what runs stands for it), some less or some more.
 
-    `busy`: whether a replica is in a job, where that can be told.
+    `activities`: what the processes do, of those of which that can be told.
     """
-    kept = sorted(observed.processes if before is None else before)
+    kept = meant(before, observed)
     if len(kept) > count:
-        ranked = sorted(kept, key=lambda o: _worth(o, observed, memory, busy), reverse=True)
+        begun = _by_their_work(activities.values())
+        ranked = sorted(kept, key=lambda o: _worth(o, observed, memory, activities, begun), reverse=True)
         return frozenset(ranked[:count])
     more = count - len(kept)
-    return frozenset(kept) | frozenset(_vacant(more, frozenset(kept), observed))
+    return kept | frozenset(_vacant(more, kept, observed))
+
+
+def meant(before: Collection[int] | None, observed: Observed) -> frozenset[int]:
+    """The ordinals that the count stood for until now."""
+    return frozenset(observed.processes if before is None else before)
+
+
+def is_a_choice(count: int, before: Collection[int] | None, observed: Observed) -> bool:
+    """Whether some of those that run and stay would have to go, and others not: then it matters what they do."""
+    return 0 < count < sum(_is_staying(ordinal, observed) for ordinal in meant(before, observed))
+
+
+def _is_staying(ordinal: int, observed: Observed) -> bool:
+    process = observed.processes.get(ordinal)
+    return process is not None and process.stopping is None and not process.ended
+
+
+def _by_their_work(activities: Iterable[Activity]) -> Mapping[str, int]:
+    """How much one that works would be missed, by when its work began: it has done most of it that began first."""
+    return {since: -place for place, since in enumerate(sorted({each.since for each in activities if each.working}))}
 
 
 def _worth(
-    ordinal: int, observed: Observed, memory: Memory, busy: Mapping[int, bool]
-) -> tuple[bool, bool, bool, float, int]:
+    ordinal: int,
+    observed: Observed,
+    memory: Memory,
+    activities: Mapping[int, Activity],
+    begun: Mapping[str, int],
+) -> tuple[bool, bool, int, int, float, int]:
     """How much a replica would be missed; the lowest goes first.
 
     First who does not run (back-off before those that merely have not started yet, then the highest ordinal), then who
-    is leaving anyway, then who is idle, then the youngest.
+    is leaving anyway, then who is idle, then of whom nobody knows, then whose work began last; among equals the
+    youngest.
     """
     process = observed.processes.get(ordinal)
     if process is None:
         failing = memory.histories.get(ordinal, NO_HISTORY).failures > 0
-        return (False, not failing, False, 0.0, -ordinal)
-    staying = process.stopping is None and not process.ended
-    return (True, staying, busy.get(ordinal, True), -process.started_at, -ordinal)
+        return (False, not failing, _IDLE, 0, 0.0, -ordinal)
+    staying, activity = _is_staying(ordinal, observed), activities.get(ordinal)
+    if activity is None:
+        return (True, staying, _UNKNOWN, 0, -process.started_at, -ordinal)
+    if not activity.working:
+        return (True, staying, _IDLE, 0, -process.started_at, -ordinal)
+    return (True, staying, _WORKING, begun[activity.since], -process.started_at, -ordinal)
 
 
 def _vacant(count: int, taken: frozenset[int], observed: Observed) -> list[int]:

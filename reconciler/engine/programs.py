@@ -6,16 +6,15 @@ happens here ends in a mark: the loop does the rest.
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Protocol
 
 from reconciler.core.desired import Bound, Identity, Phase, desired_program
 from reconciler.core.effects import Edit, Effect, effect_of
 from reconciler.core.homes import Accept, Change, Conflict, Invalid, Remove, SourceSuspect
 from reconciler.core.memory import Ledger
-from reconciler.core.ranking import chosen
 from reconciler.core.records import Departed, Reset, Restored, ScaledTo
 from reconciler.engine.building import Builder, keep_templates
+from reconciler.engine.choosing import Choosing
 from reconciler.engine.controlled import Built, Controlled, count_in_force
 from reconciler.engine.foundlings import take_in
 from reconciler.engine.loop import Loop
@@ -48,15 +47,23 @@ class ProgramStore(RevisionStore, Protocol):
 class Programs:
     """Keeps one Controlled per accepted Program."""
 
-    def __init__(self, clock: Clock, store: ProgramStore, builder: Builder, loop: Loop, publisher: Publisher) -> None:
-        self._clock, self._store, self._builder = clock, store, builder
+    def __init__(
+        self,
+        clock: Clock,
+        store: ProgramStore,
+        builder: Builder,
+        loop: Loop,
+        publisher: Publisher,
+        choosing: Choosing,
+    ) -> None:
+        self._clock, self._store, self._builder, self._choosing = clock, store, builder, choosing
         self._loop, self._publisher = loop, publisher
         self.by_name = loop.programs
         self._revisions = Revisions(clock, store, builder)
         self._successors: dict[str, Accepted] = {}  # accepted while a deleted namesake still drains
         self._found: set[str] = set()  # names about which intake had something to say last
         self.phase = Phase()
-        loop.emptied = self._emptied
+        loop.emptied, choosing.can_choose = self._emptied, self._follow
         loop.observer.failed = publisher.failed
 
     # --- taking over ------------------------------------------------------------------------------------------------
@@ -231,9 +238,7 @@ class Programs:
         controlled.overrides = overrides
         if scaled and uses_count(controlled.accepted.canonical):
             controlled.built = self._builder.build(controlled.accepted, controlled.count)
-        self.refresh(controlled)
-        self._loop.mark(controlled)
-        self._publisher.changed(controlled)
+        self._follow(controlled)
         return effect_of(before, controlled.desired, controlled.ledger.observed, Edit())
 
     def bind(self, controlled: Controlled, bound: Bound | None, work: int | None, active_at: float) -> Effect:
@@ -248,9 +253,7 @@ class Programs:
             controlled.bound = bound
             if uses_count(controlled.accepted.canonical):
                 controlled.built = self._builder.build(controlled.accepted, controlled.count)
-            self.refresh(controlled)
-            self._loop.mark(controlled)
-            self._publisher.changed(controlled)
+            self._follow(controlled)
         if work != ledger.observed.work:
             ledger.observed.work = work
             self._loop.mark(controlled)
@@ -313,7 +316,7 @@ class Programs:
         startable = controlled.templates if controlled else ()
         new = self.desired(after, built, overrides, startable, self.phase, bound)
         if controlled is not None:
-            new = self._choose(controlled, new)
+            new = self._choosing.at_once(controlled, new)
         if before is None or controlled is None:
             return effect_of(None, new, NO_PROCESSES, Edit())
         edit = self.edit(before, after, controlled.built.digests, built.digests)
@@ -365,18 +368,16 @@ class Programs:
         desired = self.desired(
             controlled.accepted, controlled.built, controlled.overrides, controlled.templates, phase, controlled.bound
         )
-        before, controlled.desired = controlled.desired, self._choose(controlled, desired)
+        before, controlled.desired = controlled.desired, self._choosing.choose(controlled, desired)
         controlled.settled = False
-        if before.replicas != desired.replicas and self._builder.streams_follow_count(controlled):
+        if before.replicas != controlled.desired.replicas and self._builder.streams_follow_count(controlled):
             self._loop.actuator.refresh_streams(controlled)
 
-    def _choose(self, controlled: Controlled, desired: Desired) -> Desired:
-        """The count of a bound Program changes all day long: those go that are missed least."""
-        if controlled.bound is None:
-            return desired
-        ledger = controlled.ledger
-        ordinals = chosen(desired.replicas, controlled.desired.chosen, ledger.observed, ledger.memory)
-        return replace(desired, chosen=ordinals)
+    def _follow(self, controlled: Controlled) -> None:
+        """What has a say has changed: merge it, and let it be carried out and shown."""
+        self.refresh(controlled)
+        self._loop.mark(controlled)
+        self._publisher.changed(controlled)
 
     def edit(
         self, old: Accepted, new: Accepted, old_digests: Mapping[str, str], new_digests: Mapping[str, str]

@@ -13,6 +13,7 @@ from reconciler.adapters.journal import SegmentJournal
 from reconciler.core.homes import Accept
 from reconciler.core.launching import Account, Environment, Facts
 from reconciler.engine.building import Builder
+from reconciler.engine.choosing import Choosing
 from reconciler.engine.conditions import Conditions
 from reconciler.engine.loop import Loop, Ports
 from reconciler.engine.programs import Programs
@@ -141,7 +142,8 @@ class Engineroom:
         conditions = Conditions(quiet, self.journal, quiet.trouble, running_as_root=False, safe_mode=False, daemon=dict)
         self.publisher = Publisher(clock, quiet, builder, conditions.of, self.alarms.later)
         self.loop.publisher = self.publisher
-        self.programs = Programs(clock, quiet, builder, self.loop, self.publisher)
+        choosing = Choosing(scheduling, builder, quiet)
+        self.programs = Programs(clock, quiet, builder, self.loop, self.publisher, choosing)
         self.programs.settled([Accept("created", _accepted(number, replicas), None) for number in range(programs)])
         self.loop.release()
         self.alarms.run()

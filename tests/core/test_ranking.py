@@ -5,7 +5,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.core.ranking import chosen
+from reconciler.core.activity import Activity
+from reconciler.core.ranking import chosen, is_a_choice
 from support import worlds
 
 OLD = {"runs": "r1", "since": 10}
@@ -16,10 +17,20 @@ STOPPED = {"exited": "Stopped", "at": 99}
 
 
 def choose(
-    count: int, before: set[int] | None, replicas: dict[int, dict[str, Any]], busy: dict[int, bool] | None = None
+    count: int,
+    before: set[int] | None,
+    replicas: dict[int, dict[str, Any]],
+    activities: dict[int, Activity] | None = None,
 ) -> set[int]:
     observed, memory = worlds.world(replicas)
-    return set(chosen(count, before, observed, memory, busy or {}))
+    return set(chosen(count, before, observed, memory, activities or {}))
+
+
+def choice(count: int, before: set[int] | None, replicas: dict[int, dict[str, Any]]) -> bool:
+    return is_a_choice(count, before, worlds.world(replicas)[0])
+
+
+IDLE = Activity(False, "12:00")
 
 
 def test_a_rising_count_takes_the_lowest_free_ordinals() -> None:
@@ -45,8 +56,34 @@ def test_then_who_is_leaving_anyway_then_the_idle_then_the_youngest() -> None:
     replicas = {0: LEAVING, 1: {**OLD, "since": 11}, 2: YOUNG, 3: OLD}
     assert choose(3, {0, 1, 2, 3}, replicas) == {1, 2, 3}
     assert choose(2, {0, 1, 2, 3}, replicas) == {1, 3}
-    assert choose(2, {0, 1, 2, 3}, replicas, busy={1: False, 2: True, 3: True}) == {2, 3}
-    assert choose(1, {0, 1, 2, 3}, replicas) == {3}  # it has been in its job for longest
+    working = Activity(True, "12:00")
+    assert choose(2, {0, 1, 2, 3}, replicas, {1: IDLE, 2: working, 3: working}) == {2, 3}
+    assert choose(1, {0, 1, 2, 3}, replicas) == {3}  # it has been there for longest
+
+
+def test_who_works_stays_before_those_of_whom_nobody_knows_and_these_before_the_idle() -> None:
+    replicas = {0: {**OLD, "since": 5}, 1: {**OLD, "since": 6}, 2: YOUNG}
+    activities = {0: IDLE, 2: Activity(True, "12:00")}
+    assert choose(2, {0, 1, 2}, replicas, activities) == {1, 2}
+    assert choose(1, {0, 1, 2}, replicas, activities) == {2}
+
+
+def test_the_one_longest_in_its_work_is_the_last_to_go_however_young_it_is() -> None:
+    replicas = {0: {**OLD, "since": 5}, 1: {**OLD, "since": 6}, 2: YOUNG}
+    activities = {0: Activity(True, "12:09"), 1: Activity(True, "12:08"), 2: Activity(True, "12:01")}
+    assert choose(2, {0, 1, 2}, replicas, activities) == {1, 2}
+    assert choose(1, {0, 1, 2}, replicas, activities) == {2}
+    same = dict.fromkeys(range(3), Activity(True, ""))
+    assert choose(1, {0, 1, 2}, replicas, same) == {0}
+
+
+def test_what_they_do_matters_only_where_some_of_those_that_run_stay_and_some_go() -> None:
+    replicas = {0: OLD, 1: OLD, 2: LEAVING}
+    assert choice(1, {0, 1, 2, 3}, replicas)
+    assert choice(1, None, replicas)
+    assert not choice(0, {0, 1, 2, 3}, replicas), "all go"
+    assert not choice(2, {0, 1, 2, 3}, replicas), "those go that leave anyway or do not run"
+    assert not choice(1, {2, 3}, replicas)
 
 
 def test_after_a_restart_of_the_controller_what_runs_stands_for_the_choice() -> None:
@@ -62,11 +99,12 @@ ORDINALS = st.integers(0, 9)
     count=st.integers(0, 10),
     before=st.none() | st.sets(ORDINALS),
     replicas=st.dictionaries(ORDINALS, st.sampled_from([OLD, YOUNG, LEAVING, FAILING, STOPPED])),
+    activities=st.dictionaries(ORDINALS, st.builds(Activity, st.booleans(), st.sampled_from(["", "1", "2"]))),
 )
 def test_the_choice_has_the_asked_size_and_changes_one_way_only(
-    count: int, before: set[int] | None, replicas: dict[int, dict[str, Any]]
+    count: int, before: set[int] | None, replicas: dict[int, dict[str, Any]], activities: dict[int, Activity]
 ) -> None:
-    now = choose(count, before, replicas)
+    now = choose(count, before, replicas, activities)
     assert len(now) == count
     if before is not None:
         assert now <= before or now >= before

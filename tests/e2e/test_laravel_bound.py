@@ -133,6 +133,23 @@ class TestScaleDown:
         shop.assert_each_once(6)
         assert is_calm(daemon)
 
+    @pytest.mark.parametrize("shop", ["redis"], indirect=True)
+    def test_takes_the_idle_and_leaves_the_one_that_works(self, daemon: Daemon, shop: Application) -> None:
+        shop.add_env(LONG_SECONDS=8, QUEUE_RETRY_AFTER=90)
+        work(shop, daemon)
+        bind(daemon, minReplicaCount=4, idleReplicaCount=3)
+        daemon.start()
+        until_read(daemon)
+        shop.dispatch("Long", 1)
+        shop.until("begin", 1, within=30)
+        daemon.until_running("mails", 4)
+        (begun,) = shop.entries("begin")
+        bind(daemon, minReplicaCount=1)
+        assert list(daemon.until_running("mails", 1).values()) == [begun.pid]
+        assert shop.entries("done") == [], "in the middle of it"
+        shop.until("done", 1, within=30)
+        shop.assert_each_once(1)
+
 
 class TestRunOnce:
     def test_a_process_for_each_piece_and_none_for_nothing(self, daemon: Daemon, shop: Application) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from reconciler.core.activity import is_working
+from reconciler.core.activity import last_activity
 from support.daemon import Daemon, eventually
 from support.laravel import PACKAGES, SERVERS, Application, application
 
@@ -100,7 +100,8 @@ def test_the_log_tells_who_is_in_a_piece_of_work(daemon: Daemon, shop: Applicati
     daemon.start()
 
     def said() -> bool | None:
-        return is_working(daemon.log("mails").decode().splitlines())
+        told = last_activity(reversed(daemon.log("mails").decode().splitlines()))
+        return told and told.working
 
     daemon.until_running("mails", 1)
     assert said() is None

@@ -145,6 +145,36 @@ def test_a_scale_down_never_cuts_a_piece(shop: Shop, daemon: Daemon) -> None:
     assert {row.get("lastExit", {}).get("code") for row in daemon.status("taker")["processes"]} <= {0, None}
 
 
+SAYS_WHAT_IT_DOES = """
+say() { echo "[2026-11-25 17:2$1:0$RECONCILER_REPLICA][1] $2: App\\\\Mail"; }
+trap 'exit 0' TERM
+say 0 Processing
+while [ ! -e "$0/finished-$RECONCILER_REPLICA" ]; do sleep 0.02; done
+say 1 Processed
+while :; do sleep 0.02; done
+"""
+
+
+@pytest.mark.parametrize("form", ["raw", "json"])
+def test_of_four_the_one_that_works_stays_though_it_is_the_youngest(daemon: Daemon, form: str) -> None:
+    asked = daemon.folder / "asked"
+    asked.write_text("4")
+    trigger = {"type": "exec", "metadata": {"command": ["cat", str(asked)]}}
+    spec = {"scaleTargetRef": {"name": "taker"}, "maxReplicaCount": MOST, "triggers": [trigger], **QUICK}
+    document = {"apiVersion": "reconciler/v1", "kind": "QueueBinding", "metadata": {"name": "jobs"}, "spec": spec}
+    daemon.write("binding.yaml", yaml.safe_dump(document))
+    command = ["/bin/sh", "-c", SAYS_WHAT_IT_DOES, str(daemon.folder)]
+    daemon.declare("taker", *command, minReady=0, logs={"format": form})
+    daemon.start()
+    pids = daemon.until_running("taker", 4)
+    for ordinal in range(3):
+        (daemon.folder / f"finished-{ordinal}").touch()
+        eventually(lambda ordinal=ordinal: b"Processed" in daemon.log("taker", ordinal), "it is idle")
+    asked.write_text("1")
+    assert daemon.until_running("taker", 1) == {3: pids[3]}
+    assert b"Processed" not in daemon.log("taker", 3)
+
+
 @pytest.mark.debian("redis-server")
 @pytest.mark.parametrize("shop", ["redis"], indirect=True)
 def test_pausing_freezes_and_poking_wakes(shop: Shop, daemon: Daemon) -> None:

@@ -5,9 +5,12 @@ from typing import Any
 
 import pytest
 
+from reconciler.core.activity import Activity
+from reconciler.engine.choosing import PATIENCE_SECONDS
 from reconciler.model.identity import Key
 from reconciler.model.overrides import Wish
 from reconciler.model.queues import QueueReadFailed, QueueReading
+from reconciler.model.state import NEVER
 from support.fakes import Behaviour
 from support.sim_world import World
 
@@ -79,6 +82,100 @@ def test_who_runs_for_longest_stays() -> None:
     follow(world, 6)
     follow(world, 2)
     assert running(world) == old
+
+
+IDLE = Activity(False, "12:00")
+
+
+def working(since: str) -> Activity:
+    return Activity(True, since)
+
+
+def four(**spec: Any) -> World:
+    world = bound(World(), 0, **spec)
+    follow(world, 4)
+    assert running(world) == [0, 1, 2, 3]
+    assert world.disk.looks == [], "as long as nobody has to go, nobody is looked at"
+    return world
+
+
+def test_who_is_idle_goes_before_the_younger_that_work_and_last_whoever_has_worked_for_longest() -> None:
+    world = four()
+    world.disk.activities = {0: IDLE, 1: working("12:05"), 2: working("12:09"), 3: working("12:01")}
+    follow(world, 3, 3)
+    assert running(world) == [1, 2, 3]
+    follow(world, 1, 3)
+    assert running(world) == [3]
+    assert [[log.ordinal for log in look] for look in world.disk.looks] == [[0, 1, 2, 3], [1, 2, 3]]
+    assert world.disk.looks[0][0].path == "/state/logs/mail/0.log"
+
+
+def test_where_no_log_tells_the_youngest_go_as_ever() -> None:
+    world = four()
+    follow(world, 2, 3)
+    assert running(world) == [0, 1]
+
+
+def test_when_all_go_nobody_is_looked_at() -> None:
+    world = four()
+    follow(world, 0, 3)
+    assert running(world) == []
+    assert world.disk.looks == []
+
+
+def test_while_they_are_looked_at_the_count_stays_and_a_rise_meanwhile_is_no_fall() -> None:
+    world = four()
+    world.disk.seconds = 0.2
+    world.queue("mails", read(1, 1))
+    world.run()
+    assert len(world.disk.looks) == 1
+    assert status(world)["desiredReplicas"] == 2
+    assert running(world) == [0, 1, 2, 3]
+    world.queue("mails", read(2, 4))
+    world.clock.advance(0.2)
+    world.run()
+    assert running(world) == [0, 1, 2, 3, 4, 5]
+    assert world.controller.programs.by_name["mail"].desired.replicas == 6
+
+
+@pytest.mark.parametrize("seconds", [NEVER, 3.0])
+def test_a_disk_that_takes_too_long_is_not_waited_for_and_not_asked_again_meanwhile(seconds: float) -> None:
+    world = four()
+    world.disk.activities, world.disk.seconds = {0: IDLE}, seconds
+    look(world, 3)
+    world.run()
+    assert running(world) == [0, 1, 2, 3]
+    world.clock.advance(PATIENCE_SECONDS)
+    world.run()
+    assert running(world) == [0, 1, 2]
+    look(world, 2)
+    world.run()
+    assert (running(world), len(world.disk.looks)) == ([0, 1], 1)
+    follow(world, 2, 5)  # what is told too late changes nothing
+    assert running(world) == [0, 1]
+    world.disk.seconds = 0.01
+    follow(world, 1, 3)
+    assert running(world) == ([1] if seconds != NEVER else [0])
+
+
+def test_a_program_that_is_deleted_while_they_are_looked_at_ends() -> None:
+    world = four()
+    look(world, 2)
+    world.run()
+    world.delete("mail")
+    world.clock.advance(5)
+    world.run()
+    assert "mail" not in world.controller.programs.by_name
+
+
+def test_an_operators_count_is_not_kept_waiting_and_a_shared_raw_log_cannot_tell() -> None:
+    world = four(program={"logs": {"path": "/var/log/all.log"}})
+    follow(world, 3, 1)
+    assert (running(world), world.disk.looks) == ([0, 1, 2], [])
+    world = four()
+    world.operate("mail", "scale", replicas=1, override=True)
+    world.run()
+    assert (running(world), world.disk.looks) == ([0], [])
 
 
 def test_nothing_is_started_before_the_queue_has_answered() -> None:

@@ -18,6 +18,7 @@ from reconciler.core.homes import Accept, Remove
 from reconciler.core.memory import Ledger
 from reconciler.engine.bindings import Bindings
 from reconciler.engine.building import Builder
+from reconciler.engine.choosing import Choosing
 from reconciler.engine.conditions import Conditions
 from reconciler.engine.controlled import Controlled
 from reconciler.engine.engine import Engine, Settings
@@ -45,6 +46,7 @@ from support.sim_ports import (
     folded,
 )
 from support.sim_schedule import Schedule
+from support.sim_worklogs import Disk, FakeWorkLogs
 
 SHUTDOWN_SECONDS = 20.0
 CALLS_PER_MOMENT = 2000
@@ -81,7 +83,8 @@ class Controller:
         )
         publisher = Publisher(clock, world.store, builder, conditions.of, self.schedule.poll_later)
         self.loop.publisher = publisher
-        self.programs = Programs(clock, world.store, builder, self.loop, publisher)
+        self.choosing = Choosing(scheduling, builder, FakeWorkLogs(world.disk, self.schedule))
+        self.programs = Programs(clock, world.store, builder, self.loop, publisher, self.choosing)
         settings = Settings("/state", "0", number, shutdown_timeout=SHUTDOWN_SECONDS)
         intake: Any = None  # what it would announce, the world says directly
         self.meters = FakeMeters(world.queues)
@@ -122,6 +125,7 @@ class World:
         self.sink = FakeLogSink()
         self.store = MemoryStore(self.fate)
         self.surroundings = MemorySurroundings()
+        self.disk = Disk()
         self.queues: Queues = {}  # binding -> what its queues would answer
         self.moods: dict[str, Behaviour] = {}  # Program -> what its processes do from their start on
         self.reaps_since = 0.0  # since then the keeper has missed no exit

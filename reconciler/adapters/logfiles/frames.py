@@ -1,5 +1,6 @@
 """Recognises the frames that the pump puts around lines (pumping/framing.py), and chooses lines by what these say."""
 
+import json
 import re
 from typing import NamedTuple
 
@@ -22,6 +23,17 @@ def frame(line: bytes) -> Frame | None:
     """The frame of this line; None when it has none."""
     match = (_JSON if line[:1] == b"{" else _PREFIX).match(line)
     return Frame(match[1], (int(match[2]), match[3].decode())) if match else None
+
+
+def text(line: bytes) -> str:
+    """What was printed, of a line with a frame or without one."""
+    if line[:1] == b"{" and _JSON.match(line):
+        try:
+            return str(json.loads(line)["message"])
+        except (ValueError, LookupError):
+            pass  # the end of it is missing
+    match = _PREFIX.match(line)
+    return (line[match.end() :] if match else line).decode(errors="replace")
 
 
 class Choice(NamedTuple):

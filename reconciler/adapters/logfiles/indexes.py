@@ -8,6 +8,7 @@ from reconciler import folders, segments
 from reconciler.adapters.logfiles.cursor import Place, next_number
 
 _RECORD_BYTES = 4096  # no record is longer
+_END_BYTES = 4 * _RECORD_BYTES
 
 
 class Record(NamedTuple):
@@ -33,6 +34,22 @@ def records(path: str, number: int) -> Iterator[Record]:
                 if record is not None and record.offset >= last:
                     last = record.offset
                     yield record
+
+
+def last_end(path: str, whose: str = "") -> int:
+    """Where the last run ended that ended in the open file, as far as the end of its index tells; else 0.
+
+    `whose`: REPLICA/STREAM, where several write to one log.
+    """
+    file = _open_index(path, next_number(path))
+    if file is None:
+        return 0
+    with file:
+        at = max(os.fstat(file.fileno()).st_size - _END_BYTES, 0)
+        file.seek(at)
+        parsed = [_parsed(line) for line in file.read(_END_BYTES).splitlines()[at > 0 :]]
+    ends = [r.offset for r in parsed if r is not None and r.run is not None and (not whose or r.whose == whose)]
+    return ends[-1] if ends else 0
 
 
 class Times:
