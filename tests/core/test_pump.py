@@ -421,6 +421,23 @@ class TestProcess:
             assert pump.main(["--run-dir", str(tmp_path), "--life-fd", str(ends[0])]) == 0
         assert not (tmp_path / "pump.sock").exists()
 
+    def test_where_nothing_can_be_opened_it_says_why_and_ends(
+        self, ends: tuple[int, int], no_signals: list[int], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert pump.main(["--run-dir", "/nowhere", "--life-fd", str(ends[0])]) == 1
+        assert "pump: cannot serve: [Errno 2] No such file or directory" in capsys.readouterr().err
+
+    def test_a_disk_that_takes_nothing_does_not_keep_it_from_leaving(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def read_only(*_: object) -> None:
+            raise OSError(errno.EROFS, "Read-only file system")
+
+        bench = PumpBench(tmp_path)
+        monkeypatch.setattr(os, "unlink", read_only)
+        bench.close()
+        assert bench.pump._listener.fileno() == -1
+
     def test_the_lock_is_tried_again(
         self, tmp_path: Path, ends: tuple[int, int], monkeypatch: pytest.MonkeyPatch
     ) -> None:

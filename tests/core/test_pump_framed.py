@@ -420,6 +420,19 @@ class TestTakingOver:
         streams.drain(1)
         assert said(bench.read()) == b"one\ntwo\n"
 
+    def test_by_its_own_settings_not_by_those_noted_since(
+        self, bench: Bench, cut_off: Settings, taken_over: Callable[[], Streams]
+    ) -> None:
+        (bench.folder / "fifos").mkdir()
+        for name, content in (
+            ("0.out", ""),
+            ("0.out.to", json.dumps({**cut_off.message, "path": str(bench.log("new"))})),
+        ):
+            (bench.folder / "fifos" / name).write_text(content)
+        taken_over()
+        assert said(bench.read()) == b"one\n"
+        assert not bench.log("new").exists()
+
     def test_also_when_the_file_cannot_be_opened_at_first(
         self, bench: Bench, cut_off: Settings, taken_over: Callable[[], Streams]
     ) -> None:

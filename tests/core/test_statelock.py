@@ -69,7 +69,9 @@ class TestLock:
 
         with monkeypatch.context() as patched:
             patched.setattr(os, "pwrite", full)
+            patched.setattr(os, "truncate", full)
             self.held_by(path).release()
+        self.held_by(path).release()
 
     def left_behind(self, path: str, *lines: str) -> Lock:
         with open(path, "w", encoding="utf-8") as file:

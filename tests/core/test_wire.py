@@ -196,6 +196,14 @@ class TestProcesses:
         finally:
             os.waitpid(pid, 0)
 
+    def test_a_process_of_another_user_that_is_gone_has_no_mark(self, monkeypatch) -> None:
+        def refuse(*_: object) -> None:
+            raise PermissionError
+
+        monkeypatch.setattr(wire.resource, "prlimit", refuse)
+        assert wire.birthmark_of(2**22 + 1) is None
+        assert wire.birthmark_of(os.getpid()) == 0
+
     def test_the_boot_has_a_name(self) -> None:
         assert len(wire.boot_id()) == 36
 
