@@ -132,6 +132,10 @@ class ProcessTable(Protocol):
         """Adopted processes that ended and whose report is due."""
         ...
 
+    def keep_up(self) -> None:
+        """Called about once a second: do now what would otherwise be done between an end and its restart."""
+        ...
+
     def resolve_unreported(self, process: ProcessId) -> ExitReport:
         """No report is awaited any more: how it ended as far as the kernel still knows. Told here only."""
         ...

@@ -87,7 +87,7 @@ class Engine:
     def _poll(self) -> None:
         """What no event tells of: wishes that expire, files and links that specs read."""
         self._scheduling.later(POLL_SECONDS, self._poll)
-        self._loop.observer.look_at_overdue()
+        self._loop.observer.look_around()
         self._programs.expire()
         self._bindings.expire()
         now = self._clock.now()

@@ -267,8 +267,10 @@ class Observer:
             self._gone.discard(process)
             self.exited(ExitReport(process, None, None))
 
-    def look_at_overdue(self) -> None:
-        """Adopted processes whose end nobody reported for a whole round: the keeper was not their parent."""
+    def look_around(self) -> None:
+        """Once a second: adopted processes whose end nobody reported for a whole round, as the keeper was not their
+        parent."""
+        self._table.keep_up()
         due = set(self._table.unreported())
         for process in due & self._overdue:
             self.exited(self._table.resolve_unreported(process))

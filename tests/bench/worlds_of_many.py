@@ -97,6 +97,9 @@ class Kernel:
     def unreported(self) -> Sequence[ProcessId]:
         return ()
 
+    def keep_up(self) -> None:
+        """Nobody else starts processes here."""
+
     def resolve_unreported(self, process: ProcessId) -> ExitReport:
         return ExitReport(process, None, None)
 

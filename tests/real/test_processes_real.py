@@ -686,6 +686,7 @@ def test_an_empty_tree_is_seen_without_listing_all_processes(real: Real, monkeyp
 
 def test_where_many_come_and_go_those_that_are_there_are_listed(real: Real, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trees, "_WIDEST_WINDOW", 64)
+    monkeypatch.setattr(trees, "_PIDS_PER_SECOND", 100)  # on a busy machine this takes its time
     asked: list[int] = []
 
     def ask(pid: int) -> int | None:
@@ -701,7 +702,32 @@ def test_where_many_come_and_go_those_that_are_there_are_listed(real: Real, monk
     monkeypatch.setattr(procfs, "birthmark_of", ask)
     assert len(real.left(second)) == 1
     assert len(asked) < len(procfs.pids()) + 200
+    assert 1 not in asked, "it was there at the last look, and is asked no second time"
     real.kill(second)
+
+
+def test_who_keeps_up_has_little_to_ask_for_when_a_process_ends(real: Real, monkeypatch: pytest.MonkeyPatch) -> None:
+    many = "i=0; while [ $i -lt 600 ]; do (:); i=$((i + 1)); done"
+    os.mkfifo(real.folder / "stop")
+    stop = os.open(real.folder / "stop", os.O_RDWR)
+    process = real.shell(f"setsid sleep 600 & {many}; echo > ready; read line < stop")
+    real.until((real.folder / "ready").exists)
+    real.table.keep_up()
+    asked: list[int] = []
+    birthmark_of = procfs.birthmark_of
+    # What others start meanwhile on a busy machine is none of this test's business.
+    monkeypatch.setattr(trees, "_NARROW_WINDOW", 4096)
+    monkeypatch.setattr(trees, "_PIDS_PER_SECOND", 100)
+    monkeypatch.setattr(procfs, "birthmark_of", lambda pid: asked.append(pid) or birthmark_of(pid))
+    monkeypatch.setattr(procfs, "pids", lambda: pytest.fail("all processes were listed"))
+    os.write(stop, b"\n")
+    os.close(stop)
+    real.until_told(1)
+    assert len(real.left(process)) == 1
+    assert process.pid not in asked
+    assert 1 not in asked
+    monkeypatch.undo()
+    real.kill(process)
 
 
 def test_it_says_what_trees_are_known_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,6 +199,9 @@ class FakeProcessTable:
     def unreported(self) -> tuple[ProcessId, ...]:
         return tuple(sorted(self._unreported))
 
+    def keep_up(self) -> None:
+        """Nobody else starts processes here."""
+
     def resolve_unreported(self, process: ProcessId) -> ExitReport:
         self._unreported.discard(process)
         return ExitReport(process, None, None)

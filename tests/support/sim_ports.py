@@ -163,6 +163,9 @@ class MortalTable:
         self._witness.killing(process)
         self._table.kill_tree(process, spawn_id)
 
+    def keep_up(self) -> None:
+        self._table.keep_up()
+
     def resolve_unreported(self, process: ProcessId) -> ExitReport:
         return self._table.resolve_unreported(process)
 

@@ -69,6 +69,7 @@ class LinuxProcessTable:
         self._subreaper_pid = subreaper_pid
         self._marked = can_mark()
         self._trees = Trees(clock, self._watches, marked=self._marked)
+        self.keep_up = self._trees.keep_up
         self._remains: dict[ProcessId, int] = {}  # trees without a main process, and their birthmarks
         self._condemned: set[ProcessId] = set()  # trees that have been killed and may not be empty yet
         self._epoll = select.epoll()

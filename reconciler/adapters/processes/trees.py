@@ -3,13 +3,15 @@
 The main process of a spawn and all that comes from it carry the same birthmark (see procfs). So it is enough to look
 once at every process that appears on the machine: it is a member of a tree from birth, and of none for life. The
 kernel numbers processes in turn and says which number was the last, so a look costs no more than what was started
-since the last one; with nothing left over, that is a few microseconds, whatever the size of the machine.
+since the last one; with nothing left over, that is a few microseconds, whatever the size of the machine. Who looks
+now and then although nothing ended (`keep_up`) has little to look at when something does.
 """
 
 import os
 import resource
 import signal
-from collections.abc import Container, Iterable
+from collections.abc import Container, Sequence
+from itertools import chain
 
 from reconciler.adapters.processes import procfs
 from reconciler.model.identity import ProcessId
@@ -69,6 +71,10 @@ class Trees:
         """A main process was started: its number is accounted for."""
         self._started.add(pid)
 
+    def keep_up(self) -> None:
+        """Learn of those that appeared, at a moment when nobody waits for it; once a second is enough."""
+        self.look(thorough=False)
+
     def members(self, process: ProcessId, mark: int) -> list[ProcessId]:
         """What lives of this tree beside its main process."""
         if not self._count(process, mark) and not self.look(thorough=False) and not self._count(process, mark):
@@ -117,13 +123,13 @@ class Trees:
             for pid in self._still_unborn(now):
                 self._meet(pid, now)
         missed = False
+        numbers = self._given_since(newest, now)
         widest = min(max(tasks // _LISTED_FOR_ONE_ASKED, _NARROW_WINDOW), _WIDEST_WINDOW)
-        window = self._window(newest, widest, now)
-        if window is None:
-            missed = self._meet_all(newest, now)
+        if numbers is None or sum(map(len, numbers)) - len(self._started) > widest:
+            missed = self._meet_listed(newest, now, numbers)
         else:
             mains, started = self._mains, self._started
-            for pid in window:
+            for pid in chain(*numbers):
                 if pid not in mains and pid not in started and not self._meet(pid, now):
                     missed = True
         self._started.clear()
@@ -176,26 +182,26 @@ class Trees:
         except (OSError, ValueError, IndexError):
             return 0, 0
 
-    def _window(self, newest: int, widest: int, now: float) -> Iterable[int] | None:
-        """The numbers given away since the last look, None when that cannot be said, or they are too many to ask."""
+    def _given_since(self, newest: int, now: float) -> Sequence[range] | None:
+        """The numbers given away since the last look. None when that cannot be said."""
         before = self._newest
         if not before or not newest or not self._pid_max:
             return None
         if now - self._looked_at > self._pid_max / _PIDS_PER_SECOND:
             return None
         if newest >= before:
-            for pid in self._started:
-                if not before < pid <= newest:
-                    return None
-            return range(before + 1, newest + 1) if newest - before - len(self._started) <= widest else None
-        wrapped = [*range(before + 1, self._pid_max), *range(_FIRST_PID_OF_A_ROUND, newest + 1)]
-        return wrapped if len(wrapped) - len(self._started) <= widest and self._started <= set(wrapped) else None
+            numbers = [range(before + 1, newest + 1)]
+        else:
+            numbers = [range(before + 1, self._pid_max), range(_FIRST_PID_OF_A_ROUND, newest + 1)]
+        return numbers if all(any(pid in part for part in numbers) for pid in self._started) else None
 
-    def _meet_all(self, newest: int, now: float) -> bool:
+    def _meet_listed(self, newest: int, now: float, numbers: Sequence[range] | None) -> bool:
+        """Ask those that are there; of them only who has one of these numbers, if that can be said."""
         present = procfs.pids()
         missed = False
         for pid in present:
-            if pid not in self._mains and not self._meet(pid, now):
+            is_new = numbers is None or any(pid in part for part in numbers)
+            if is_new and pid not in self._mains and not self._meet(pid, now):
                 missed = True
         for pid in set(range(max(newest - 64, 1), newest + 1)) - set(present):
             self._unborn[pid] = now + _UNBORN_SECONDS
