@@ -115,6 +115,10 @@ bench: setup ## the project's own benchmarks
 chaos: setup ## kill controller, pump and keeper 1000 times under load, and judge (KILLS=100 SEED=7)
 	@KILLS=$(KILLS) SEED=$(SEED) PYTHONPATH=tests $(RUN) tests/chaos/run.py
 
+.PHONY: soak
+soak: setup ## 200000 respawns and 1000 reloads: do memory, descriptors and journal stay flat? (RESPAWNS=5000 RELOADS=20)
+	@RESPAWNS=$(RESPAWNS) RELOADS=$(RELOADS) PYTHONPATH=tests $(RUN) tests/soak/soak.py
+
 .PHONY: reference
 reference: setup ## write the generated pages of docs/reference
 	@$(RUN) docs/generate.py

@@ -32,7 +32,7 @@ from reconciler.adapters.processes import LinuxProcessTable
 from reconciler.adapters.queues.meters import Threads
 from reconciler.adapters.queues.registry import driver_for
 from reconciler.adapters.rehearsal import RehearsalFailed, command, rehearse
-from reconciler.adapters.statefiles import StateFiles
+from reconciler.adapters.statefiles import StateFiles, SuspectFiles
 from reconciler.adapters.surroundings import Surroundings
 from reconciler.core.homes import Change
 from reconciler.engine.bindings import Bindings
@@ -40,11 +40,12 @@ from reconciler.engine.building import Builder
 from reconciler.engine.choosing import Choosing
 from reconciler.engine.conditions import Conditions
 from reconciler.engine.engine import Engine, Settings
-from reconciler.engine.intake import KINDS, Intake
+from reconciler.engine.intake import Intake
 from reconciler.engine.loop import Loop, Ports
 from reconciler.engine.observe import open_ledgers
 from reconciler.engine.programs import Programs
 from reconciler.engine.publish import Publisher
+from reconciler.engine.takeover import Takeover
 from reconciler.model.manifest import Config
 from reconciler.model.objects import Accepted
 from reconciler.model.overrides import Overrides, pause_from
@@ -176,7 +177,9 @@ class App:
         loop.publisher = self._publisher = publisher
         in_loop = self._loop.call_soon_threadsafe
         choosing = Choosing(scheduling, builder, WorkLogThreads(in_loop))
-        self._programs = Programs(clock, store, builder, loop, publisher, choosing)
+        loop.suspects = suspects = SuspectFiles(os.path.join(state_dir, "run"), careful=safe_mode)
+        self._programs = Programs(clock, store, builder, loop, publisher, choosing, suspects)
+        self._takeover = Takeover(self._programs, loop, builder)
         meters = Threads(driver_for, in_loop)
         self._bindings = Bindings(clock, store, meters, scheduling, self._programs, publisher, self._intake)
         self._observer = loop.observer
@@ -189,24 +192,23 @@ class App:
     def _take_over(self) -> None:
         """Bring under control what an earlier controller left: accepted specs, overrides, journal, processes."""
         ledgers = open_ledgers(self._journal)
-        documents, problems = self._store.load_overrides()
-        by_kind = {kind: {k: d for k, d in documents.items() if k.kind == kind} for kind in KINDS}
-        overrides = {key: Overrides.from_document(document) for key, document in by_kind["Program"].items()}
-        pauses = {key: pause_from(document) for key, document in by_kind["QueueBinding"].items()}
-        for problem in problems:
+        overrides, problems = self._store.load_overrides("Program", Overrides.from_document)
+        pauses, more = self._store.load_overrides("QueueBinding", pause_from)
+        for problem in (*problems, *more):
             log.warning("%s", problem)
         self._publisher.recall(self._store.load_events())
         accepted, leaving = self._intake.restore(), list(self._store.load_leaving().values())
         programs = _of_kind("Program", accepted), _of_kind("Program", leaving)
-        self._programs.restore(*programs, overrides, ledgers)
+        self._takeover.restore(*programs, overrides, ledgers)
         self._bindings.restore(_of_kind("QueueBinding", accepted), _of_kind("QueueBinding", leaving), pauses)
-        self._programs.adopt(same_boot=not self._journal.boot_changed)
+        self._takeover.adopt(same_boot=not self._journal.boot_changed)
         if self._journal.damage:
             log.warning("the journal was damaged: %s", self._journal.damage)
 
     async def _read_manifests(self) -> None:
         await self._intake.start()
-        self._sink.sweep()
+        if not any(each.aside for each in self._programs.by_name.values()):  # nobody knows which streams are theirs
+            self._sink.sweep()
 
     def _changed(self, changes: Sequence[Change]) -> None:
         self._engine.settled(changes)
@@ -222,7 +224,7 @@ class App:
         self._link.ack(self._observer.reported(reports))
 
     def _told_all(self, reaps_since: float) -> None:
-        self._link.ack(self._programs.told(reaps_since))
+        self._link.ack(self._takeover.told(reaps_since))
         if not self._told.done():
             self._told.set_result(None)
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from reconciler.core.desired import Bound
 from reconciler.core.homes import Accept, Change, Remove
 from reconciler.core.scaling import decide
+from reconciler.engine.aside import DIED
 from reconciler.engine.binding import Binding, Sample, counts_of, questions, staying, work_in
 from reconciler.engine.conditions import Finder
 from reconciler.engine.controlled import Controlled
@@ -67,6 +68,7 @@ class Bindings:
         publisher: Publisher,
         sources: Finder,
     ) -> None:
+        self._suspects = programs.suspects
         self.sources = sources
         self._clock, self._store, self._meters, self._scheduling = clock, store, meters, scheduling
         self._programs, self._publisher = programs, publisher
@@ -84,12 +86,19 @@ class Bindings:
         `leaving`: deleted, and the earlier controller may not have come to let go of their Programs.
         """
         for item in accepted:
+            self._suspects.at(item)
             try:
+                if self._suspects.knows(item):
+                    raise RuntimeError(DIED)
                 self._control(item, pauses.get(item.key))
-            except ValueError as error:
+            except Exception as error:
                 # Its Program keeps its count: the record of it stays until somebody hands the binding in again.
-                log.error("%s: another release accepted it, this one does not understand it: %s", item.key, error)
+                strange = "another release accepted it, this one does not understand it: "
+                why = f"{strange if isinstance(error, ValueError) else ''}{error}; change its manifest"
+                log.error("%s is set aside: %s", item.key, why)
+                self._publisher.event(item.name, "Warning", "SetAside", why, KIND)
                 self._strange.add(item.canonical.get("scaleTargetRef", {}).get("name", ""))
+            self._suspects.over()
         for binding in self.by_name.values():
             self._claim(binding)
         self._leaving = list(leaving)
@@ -129,6 +138,7 @@ class Bindings:
 
     def _accept(self, change: Accept) -> None:
         accepted = change.after
+        self._suspects.clear(accepted)
         binding = self.by_name.get(accepted.name)
         if binding is None or binding.accepted.uid != accepted.uid:
             if binding is not None:
@@ -304,7 +314,11 @@ class Bindings:
             return
         spec, now, run_once = binding.spec, self._clock.now(), controlled.desired.run_once
         counts, paused = counts_of(controlled), binding.pause is not None
-        decision = decide(spec, binding.looks, counts, binding.memory, now, run_once=run_once, paused=paused)
+        self._suspects.at(binding.accepted)
+        try:
+            decision = decide(spec, binding.looks, counts, binding.memory, now, run_once=run_once, paused=paused)
+        finally:
+            self._suspects.over()
         before, binding.decision, binding.memory = binding.decision, decision, decision.memory
         if decision.starts is None:
             was = controlled.bound.replicas if controlled.bound else counts.written

@@ -27,6 +27,7 @@ EXPLAINED: dict[str, str] = {
     "WaitingToStart": "Replicas are due and wait: as many processes are starting as `maxStarting` (Config) allows.",
     "LogTrouble": "Output cannot be written to its file; it waits in the pipe.",
     "InternalError": "The controller failed over this Program; what runs is left alone, and it is tried again.",
+    "SetAside": "A controller died over it, or cannot take it over: what runs is left alone, nothing of it is started.",
     "SafeMode": "The controller died three times within a minute: only accepted specs are in force.",
     "JournalUnwritable": "The state directory takes no more records; work that must not be repeated is not started.",
     "StateUnwritable": "The state directory does not take a change of this object, or its status.",
@@ -73,6 +74,9 @@ class Conditions:
             found.append(_true("Doubtful", "HardlyMeant", "; ".join(controlled.built.doubts)))
         if self._running_as_root and controlled.built.spec.user is None:
             found.append(_true("RunsAsRoot", "NoUserWritten", "spec.user is not set, processes run as root"))
+        if controlled.aside:
+            message = f"{controlled.aside}; change it, or `reconciler reset {controlled.name}` to try it again"
+            found.append(_true("SetAside", "TakeoverFailed", message))
         if controlled.fault:
             found.append(_true("InternalError", "PassFailed", f"the controller's log has more: {controlled.fault}"))
         if controlled.built.problems:

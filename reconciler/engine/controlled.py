@@ -45,6 +45,7 @@ class Controlled:
     bound: Bound | None = None  # what a binding asks for
     templates: dict[str, LaunchTemplate] = field(default_factory=dict)  # by revision, of what may be started
     deleted: bool = False
+    aside: str = ""  # why it is set aside: `built` is a placeholder then, see aside.py
     fault: str = ""  # what went wrong in our own pass over it, while it does
     open_streams: dict[int, tuple[Stream, ...]] = field(default_factory=dict)  # ordinal -> its log streams
     streams_from: dict[int, LaunchTemplate | None] = field(default_factory=dict)  # the template they were made from

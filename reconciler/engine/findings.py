@@ -37,6 +37,16 @@ def holds(kind: str, reason: str, message: str) -> Condition:
     return Condition(kind, ConditionStatus.TRUE, reason, message)
 
 
+def found_about(change: Change) -> Sequence[Key]:
+    """Whom a finding (not a change of what is in force) is about."""
+    match change:
+        case Conflict(key=key) | Invalid(key=key):
+            return (key,)
+        case SourceSuspect(keys=keys):
+            return keys
+    return ()
+
+
 def conditions_by_key(standing: Sequence[Change]) -> dict[Key, list[Condition]]:
     """What the findings of a settlement say about each object."""
     said: dict[Key, list[Condition]] = {}

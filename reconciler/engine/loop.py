@@ -18,6 +18,7 @@ from reconciler.core.reconcile import NO_STARTS, reconcile, reconcile_only
 from reconciler.core.records import encode
 from reconciler.core.starting import Starts, starting_until
 from reconciler.engine.actuate import Actuator
+from reconciler.engine.aside import NoSuspects, Suspects
 from reconciler.engine.building import Builder
 from reconciler.engine.controlled import Controlled
 from reconciler.engine.observe import Observer
@@ -68,6 +69,7 @@ class Loop:
         self._turn: Timer | None = None
         self.observer.ended = self.starts.ended
         self.publisher: Publisher
+        self.suspects: Suspects = NoSuspects()
         self.emptied: Callable[[Controlled], None] = lambda controlled: None
 
     # --- marks --------------------------------------------------------------------------------------------------------
@@ -122,12 +124,14 @@ class Loop:
         while self._queue and budget > 0:
             controlled = next(iter(self._queue))
             del self._queue[controlled]
+            self.suspects.at(controlled.accepted)
             try:
                 budget -= self._look_at(controlled, budget)
                 controlled.fault = ""
             except Exception as fault:
                 # A fault of ours over one Program is a condition of that Program; the rest goes on.
                 self._fail(controlled, fault)
+            self.suspects.over()
             if self._clock.now() >= until:
                 break
         self._look_at_journal()
@@ -136,6 +140,10 @@ class Loop:
 
     def _look_at(self, controlled: Controlled, budget: int) -> int:
         """Reconcile one Program with at most `budget` actions; how many were carried out."""
+        if controlled.aside and controlled.desired.replicas:
+            controlled.dirty_ordinals.clear()
+            self.publisher.changed(controlled)
+            return 0
         now, ledger = self._clock.now(), controlled.ledger
         controlled.blocked = not self._journal.writable and controlled.must_not_repeat
         allowed = NO_STARTS if controlled.blocked else self.starts.allowed(controlled, now)

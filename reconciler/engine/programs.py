@@ -10,17 +10,18 @@ from typing import Any, Protocol
 
 from reconciler.core.desired import Bound, Identity, Phase, desired_program
 from reconciler.core.effects import Edit, Effect, effect_of
-from reconciler.core.homes import Accept, Change, Conflict, Invalid, Remove, SourceSuspect
+from reconciler.core.homes import Accept, Change, Remove
 from reconciler.core.memory import Ledger
 from reconciler.core.records import Departed, Reset, Restored, ScaledTo
+from reconciler.engine.aside import NoSuspects, Suspects
 from reconciler.engine.building import Builder, keep_templates
 from reconciler.engine.choosing import Choosing
 from reconciler.engine.controlled import Built, Controlled, count_in_force
-from reconciler.engine.foundlings import take_in
+from reconciler.engine.findings import found_about
 from reconciler.engine.loop import Loop
 from reconciler.engine.publish import Publisher
 from reconciler.engine.revisions import Revisions, RevisionStore
-from reconciler.model.identity import Key, ProcessId
+from reconciler.model.identity import Key
 from reconciler.model.launch import Credentials
 from reconciler.model.objects import Accepted, StateWriteFailed
 from reconciler.model.overrides import Overrides
@@ -55,62 +56,18 @@ class Programs:
         loop: Loop,
         publisher: Publisher,
         choosing: Choosing,
+        suspects: Suspects | None = None,
     ) -> None:
         self._clock, self._store, self._builder, self._choosing = clock, store, builder, choosing
+        self.suspects = suspects or NoSuspects()
         self._loop, self._publisher = loop, publisher
         self.by_name = loop.programs
-        self._revisions = Revisions(clock, store, builder)
-        self._successors: dict[str, Accepted] = {}  # accepted while a deleted namesake still drains
+        self.revisions = Revisions(clock, store, builder)
+        self.successors: dict[str, Accepted] = {}  # accepted while a deleted namesake still drains
         self._found: set[str] = set()  # names about which intake had something to say last
         self.phase = Phase()
         loop.emptied, choosing.can_choose = self._emptied, self._follow
         loop.observer.failed = publisher.failed
-
-    # --- taking over ------------------------------------------------------------------------------------------------
-
-    def restore(
-        self,
-        accepted: Iterable[Accepted],
-        leaving: Iterable[Accepted],
-        overrides: Mapping[Key, Overrides],
-        ledgers: dict[str, Ledger],
-    ) -> None:
-        """Bring under control what an earlier controller had, with what it remembered. Nothing is written down."""
-        # Those that leave come first: what was accepted under their name is their successor, and waits for their end.
-        for item, deleted in [*((item, True) for item in leaving), *((item, False) for item in accepted)]:
-            if item.name in self.by_name:
-                self._successors[item.name] = item
-                continue
-            controlled = self._control(item, ledgers.pop(item.uid, Ledger()), overrides.get(item.key, Overrides()))
-            controlled.deleted = deleted
-            self._revisions.restore_templates(controlled)
-            self.refresh(controlled)
-        for ledger in ledgers.values():
-            if ledger.departed is not None:
-                self._loop.departed[ledger.departed.name] = ledger  # the last one of a name is the youngest
-
-    def adopt(self, *, same_boot: bool) -> None:
-        """Take over the processes that run; those of an earlier boot can only be declared gone."""
-        for controlled in self.by_name.values():
-            if same_boot:
-                self._inherit(controlled)
-                self._loop.actuator.resume_streams(controlled)
-                self._loop.observer.adopt(controlled)
-                self._loop.actuator.resume_ends(controlled)
-            else:
-                self._loop.observer.lose(controlled)
-        if not same_boot:
-            self._loop.departed.clear()  # their time was of that boot
-            # What is appended from here on is of this boot, or the next controller would give up what we start.
-            self._loop.checkpoint()
-
-    def told(self, reaps_since: float) -> list[ProcessId]:
-        """The keeper has told all it knows of the time before us: now every start has an outcome."""
-        settled = self._loop.observer.told(self.by_name.values(), reaps_since)
-        take_in(self.by_name, self._loop.observer, self._builder)
-        for controlled in self.by_name.values():
-            self._loop.actuator.resume_streams(controlled)  # of a process that was not known before
-        return settled
 
     # --- what intake accepts --------------------------------------------------------------------------------------
 
@@ -118,35 +75,47 @@ class Programs:
         """Intake accepted, removed or found something wrong."""
         for change in changes:
             if isinstance(change, Accept) and change.after.kind == KIND:
-                self._accept(change.after)
+                self._take(change.after)
             elif isinstance(change, Remove) and change.before.kind == KIND:
                 self._remove(change.before)
         # Findings have no end of their own: who had one before is looked at, too.
-        found = {key.name for change in changes for key in _found_about(change)}
+        found = {key.name for change in changes for key in found_about(change)}
         for name in found | self._found:
             if name in self.by_name:
                 self._publisher.changed(self.by_name[name])
         self._found = found
+
+    def _take(self, accepted: Accepted) -> None:
+        """One that trips us must not keep the others from being heard: it is on disk, and nothing of it changes."""
+        self.suspects.at(accepted)
+        try:
+            self._accept(accepted)
+        except Exception as fault:
+            log.exception("program/%s: what was accepted cannot be put in force", accepted.name)
+            if accepted.name in self.by_name:
+                self.by_name[accepted.name].fault = repr(fault)
+        finally:
+            self.suspects.over()
 
     def _accept(self, accepted: Accepted) -> None:
         existing = self.by_name.get(accepted.name)
         if existing is None:
             self._create(accepted)
         elif existing.deleted and existing.uid != accepted.uid:
-            self._successors[accepted.name] = accepted
+            self.successors[accepted.name] = accepted
         else:
             self._update(existing, accepted)
 
     def _create(self, accepted: Accepted) -> None:
-        controlled = self._control(accepted, Ledger(), Overrides())
-        self._inherit(controlled)
+        controlled = self.control(accepted, Ledger(), Overrides())
+        self.inherit(controlled)
         self.refresh(controlled)
         effect = effect_of(None, controlled.desired, NO_PROCESSES, Edit())
         self._announce(controlled, effect)
-        self._revisions.remember(controlled)
+        self.revisions.remember(controlled)
         self._loop.mark(controlled)
 
-    def _inherit(self, controlled: Controlled) -> None:
+    def inherit(self, controlled: Controlled) -> None:
         """Delete and re-create is no way around a back-off. What was done is another matter: this is a new object."""
         departed = self._loop.departed.pop(controlled.name, None)
         if departed is None or departed.departed is None or self._clock.now() >= departed.departed.until:
@@ -157,7 +126,8 @@ class Programs:
                 left = history._replace(done_revision="", done_epoch=0, done_outcome=None)
                 self._loop.observer.record(controlled, Restored(controlled.uid, ordinal, left, None))
 
-    def _control(self, accepted: Accepted, ledger: Ledger, overrides: Overrides) -> Controlled:
+    def control(self, accepted: Accepted, ledger: Ledger, overrides: Overrides) -> Controlled:
+        """Give it a seat, with what is remembered of it."""
         built = self._builder.build(accepted, count_in_force(overrides, None))
         if built.template is None and ledger.memory.progress_revision:
             # Content that is missing now was part of the revision: nothing is stopped for one that cannot start.
@@ -169,14 +139,15 @@ class Programs:
 
     def _update(self, controlled: Controlled, accepted: Accepted) -> None:
         before, old = controlled.desired, controlled.accepted
-        controlled.accepted, controlled.deleted = accepted, False
-        digests = controlled.built.digests
-        controlled.built = self._builder.build(accepted, controlled.count)
+        built = self._builder.build(accepted, controlled.count)
+        self.suspects.clear(accepted)
+        controlled.accepted, controlled.deleted, controlled.aside = accepted, False, ""
+        digests, controlled.built = controlled.built.digests, built
         self.refresh(controlled)
         edit = self.edit(old, accepted, digests, controlled.built.digests)
         self._loop.actuator.refresh_streams(controlled)
         self._announce(controlled, effect_of(before, controlled.desired, controlled.ledger.observed, edit))
-        self._revisions.remember(controlled)
+        self.revisions.remember(controlled)
         self._end_answered_wishes(controlled)
         self._loop.mark(controlled)
 
@@ -191,7 +162,7 @@ class Programs:
                 log.warning("program/%s: an answered override stays in its file: %s", controlled.name, error)
 
     def _remove(self, before: Accepted) -> None:
-        self._successors.pop(before.name, None)
+        self.successors.pop(before.name, None)
         controlled = self.by_name.get(before.name)
         if controlled is None or controlled.uid != before.uid:
             return
@@ -218,7 +189,7 @@ class Programs:
             log.warning("program/%s: what is kept of it cannot be removed: %s", name, error)
         self._publisher.removed(controlled)
         self._publisher.event(name, "Normal", "Deleted", "deleted, nothing of it runs any more")
-        successor = self._successors.pop(name, None)
+        successor = self.successors.pop(name, None)
         if successor is not None:
             self._create(successor)
 
@@ -237,7 +208,7 @@ class Programs:
         before, scaled = controlled.desired, overrides.scale != controlled.overrides.scale
         controlled.overrides = overrides
         if scaled and uses_count(controlled.accepted.canonical):
-            controlled.built = self._builder.build(controlled.accepted, controlled.count)
+            controlled.built = self._rebuilt(controlled)
         self._follow(controlled)
         return effect_of(before, controlled.desired, controlled.ledger.observed, Edit())
 
@@ -252,12 +223,15 @@ class Programs:
         if bound != controlled.bound:
             controlled.bound = bound
             if uses_count(controlled.accepted.canonical):
-                controlled.built = self._builder.build(controlled.accepted, controlled.count)
+                controlled.built = self._rebuilt(controlled)
             self._follow(controlled)
         if work != ledger.observed.work:
             ledger.observed.work = work
             self._loop.mark(controlled)
         return effect_of(before, controlled.desired, ledger.observed, Edit())
+
+    def _rebuilt(self, controlled: Controlled) -> Built:
+        return controlled.built if controlled.aside else self._builder.build(controlled.accepted, controlled.count)
 
     def expire(self) -> None:
         """End the wishes whose time is over."""
@@ -297,7 +271,9 @@ class Programs:
         return False
 
     def forgive(self, controlled: Controlled) -> None:
-        """Forget failures and recorded successes: everything is started anew, at once."""
+        """Forget failures and recorded successes: everything is started anew, at once; what is aside is tried again."""
+        if controlled.aside:
+            self._take(controlled.accepted)
         self._loop.observer.record(controlled, Reset(controlled.uid, -1))
         self._loop.mark(controlled)
 
@@ -386,13 +362,3 @@ class Programs:
         content = {n for n in {*old_digests, *new_digests} if old_digests.get(n) != new_digests.get(n)}
         rolling = (*changes.rolling, *sorted(content - set(changes.rolling)))
         return Edit(rolling, changes.in_place, labels=dict(old.labels) != dict(new.labels))
-
-
-def _found_about(change: Change) -> Sequence[Key]:
-    """Whom a finding (not a change of what is in force) is about."""
-    match change:
-        case Conflict(key=key) | Invalid(key=key):
-            return (key,)
-        case SourceSuspect(keys=keys):
-            return keys
-    return ()

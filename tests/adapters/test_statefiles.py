@@ -13,6 +13,7 @@ from reconciler.adapters.statefiles import StateFiles, files
 from reconciler.adapters.statefiles.events import EventLog
 from reconciler.model.identity import Key
 from reconciler.model.objects import Accepted, Declaration, Inventory, SetChange, StateWriteFailed
+from reconciler.model.overrides import Overrides
 
 WEB = Key("Program", "web")
 
@@ -207,10 +208,30 @@ class TestApply:
 class TestSideRooms:
     def test_overrides_are_read_back_and_an_empty_one_is_none(self, state: StateFiles) -> None:
         state.write_override(WEB, {"scale": {"replicas": 8, "by": "me"}})
-        assert state.load_overrides() == ({WEB: {"scale": {"replicas": 8, "by": "me"}}}, [])
+        assert state.load_overrides("Program", dict) == ({WEB: {"scale": {"replicas": 8, "by": "me"}}}, [])
         state.write_override(WEB, {})
         state.write_override(WEB, {})
-        assert state.load_overrides() == ({}, [])
+        assert state.load_overrides("Program", dict) == ({}, [])
+
+    @pytest.mark.parametrize(
+        "spec",
+        [
+            '{"scale": {"replicas": 1e999, "written": 1}}',
+            '{"scale": 7}',
+            '{"stop": {"ordinals": 3, "now": true}}',
+            '{"restart": {"epoch": 1, "ordinals": [[1]], "now": false}}',
+            "[" * 5000 + "]" * 5000,
+        ],
+    )
+    def test_an_override_that_is_none_is_set_aside_and_named(self, state: StateFiles, spec: str) -> None:
+        """Whoever starts with it would die of it, and so would the next one."""
+        state.write_override(WEB, {"scale": {"replicas": 8}})
+        path = state._path("overrides", *WEB)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(f'{{"spec": {spec}}}')
+        found, problems = state.load_overrides("Program", Overrides.from_document)
+        assert (found, len(problems)) == ({}, 1)
+        assert "is damaged and was set aside as web.yaml.broken" in problems[0].message
 
     def test_history_is_kept_by_revision(self, state: StateFiles) -> None:
         state.write_history("web", "7f3c", {"spec": {"a": 1}})

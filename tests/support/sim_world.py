@@ -26,6 +26,7 @@ from reconciler.engine.loop import Loop, Ports
 from reconciler.engine.observe import open_ledgers
 from reconciler.engine.programs import Programs
 from reconciler.engine.publish import Publisher
+from reconciler.engine.takeover import Takeover
 from reconciler.model.identity import Key, ProcessId
 from reconciler.model.launch import Launch
 from reconciler.model.objects import Accepted
@@ -85,6 +86,7 @@ class Controller:
         self.loop.publisher = publisher
         self.choosing = Choosing(scheduling, builder, FakeWorkLogs(world.disk, self.schedule))
         self.programs = Programs(clock, world.store, builder, self.loop, publisher, self.choosing)
+        self.takeover = Takeover(self.programs, self.loop, builder)
         settings = Settings("/state", "0", number, shutdown_timeout=SHUTDOWN_SECONDS)
         intake: Any = None  # what it would announce, the world says directly
         self.meters = FakeMeters(world.queues)
@@ -98,12 +100,12 @@ class Controller:
         programs = [item for item in store.accepted.values() if item.kind == "Program"]
         leaving = [item for item in store.leaving.values() if item.kind == "Program"]
         overrides = {k: Overrides.from_document(d) for k, d in documents.items() if k.kind == "Program"}
-        self.programs.restore(programs, leaving, overrides, open_ledgers(self.journal))
+        self.takeover.restore(programs, leaving, overrides, open_ledgers(self.journal))
         pauses = {key: pause_from(document) for key, document in documents.items() if key.kind == "QueueBinding"}
         bindings = [item for item in store.accepted.values() if item.kind == "QueueBinding"]
         unbound = [item for item in store.leaving.values() if item.kind == "QueueBinding"]
         self.bindings.restore(bindings, unbound, pauses)
-        self.programs.adopt(same_boot=not self.journal.boot_changed)
+        self.takeover.adopt(same_boot=not self.journal.boot_changed)
         tell()
         self.engine.begin()
 
@@ -316,7 +318,7 @@ class World:
     def _tell_all(self) -> None:
         """What no controller has acknowledged is told again, and then that this was all."""
         settled = self.controller.loop.observer.reported(list(self._kept.values()))
-        settled += self.controller.programs.told(self.reaps_since)
+        settled += self.controller.takeover.told(self.reaps_since)
         for process in settled:
             del self._kept[process]
 

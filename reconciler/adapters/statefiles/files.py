@@ -124,7 +124,7 @@ def read_json(path: str, build: Callable[[Any], T], problems: list[Problem]) -> 
             return build(json.load(file))
     except OSError as error:
         problems.append(Problem(path, 0, 1, "", f"cannot be read: {error.strerror}"))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         try:
             os.rename(path, path + ".broken")
         except OSError:

@@ -10,8 +10,8 @@ Blocking; bulk calls belong into a thread (one writer per folder at a time).
 
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from reconciler.adapters.statefiles.events import EventLog
 from reconciler.adapters.statefiles.files import flush, read_json, remove, replace_all, replace_quickly
@@ -21,6 +21,7 @@ from reconciler.model.objects import Accepted, Declaration, Inventory, SetChange
 from reconciler.model.problems import Problem
 
 API_VERSION = "reconciler/v1"
+T = TypeVar("T")
 
 
 class StateFiles:
@@ -122,14 +123,14 @@ class StateFiles:
         else:
             remove(path)
 
-    def load_overrides(self) -> tuple[dict[Key, dict[str, Any]], list[Problem]]:
-        """All overrides, and what could not be read."""
+    def load_overrides(self, kind: str, read: Callable[[Mapping[str, Any]], T]) -> tuple[dict[Key, T], list[Problem]]:
+        """All overrides of objects of this kind, as `read` understands them, and what could not be read."""
         problems: list[Problem] = []
-        found: dict[Key, dict[str, Any]] = {}
-        for path in self._files("overrides", ".yaml"):
-            document = read_json(path, lambda doc: dict(doc["spec"]), problems)
-            if document is not None:
-                found[_key_of(path)] = document
+        found: dict[Key, T] = {}
+        for path in self._files(f"overrides/{kind}", ".yaml"):
+            override = read_json(path, lambda doc: read(dict(doc["spec"])), problems)
+            if override is not None:
+                found[_key_of(path)] = override
         return found, problems
 
     def write_history(self, program: str, revision: str, document: Mapping[str, Any]) -> None:
