@@ -217,13 +217,16 @@ def encrypted(plain: socket.socket, context: ssl.SSLContext, host: str) -> socke
         return context.wrap_socket(plain, server_hostname=host)
     except ssl.SSLCertVerificationError as error:
         plain.close()
-        raise Lost(
-            "AuthenticationFailed",
-            f"the certificate of {host} is not accepted: {error.verify_message}; name its authority in caFile",
-        ) from None
+        raise untrusted(host, error) from None
     except ssl.SSLError as error:
         plain.close()
         raise Lost("ServerError", f"{host} does not speak TLS there: {error.reason}") from None
+
+
+def untrusted(host: str, error: ssl.SSLCertVerificationError) -> Lost:
+    """What to say of a certificate that is not accepted."""
+    text = f"the certificate of {host} is not accepted: {error.verify_message}; name its authority in caFile"
+    return Lost("AuthenticationFailed", text)
 
 
 def tls_context(ca_file: str | None, verify: bool) -> ssl.SSLContext:

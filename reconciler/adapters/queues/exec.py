@@ -1,11 +1,13 @@
 """The `exec` trigger: a number that a command prints, for queues that nobody has a driver for.
 
-One at a time, for two seconds at most; then it is killed with all of its process group. It runs as the controller's
-user unless `user` names another: who may write its file may then do what the controller may.
+One at a time, for two seconds at most; then it is killed with all of its process group, and with what it started in
+sessions of their own. It runs as the controller's user unless `user` names another: who may write its file may then do
+what the controller may.
 """
 
 import os
 import pwd
+import secrets
 import selectors
 import signal
 import subprocess
@@ -13,7 +15,7 @@ import threading
 import time
 from typing import Any
 
-from reconciler.adapters.queues import opening
+from reconciler.adapters.queues import opening, strays
 from reconciler.adapters.queues.answers import LARGEST_BYTES, reading_of
 from reconciler.model.metadata import Exec
 from reconciler.model.queues import QueueReadFailed, QueueReading
@@ -34,7 +36,8 @@ class ExecReader:
         """Raises QueueReadFailed(BadMetadata)."""
         self._settings = settings
         self._what = f"the output of {settings.command[0]}"
-        self._environment = {"PATH": _PATH, **asked.environment}
+        self._mark = secrets.token_hex(8)
+        self._environment = {"PATH": _PATH, **asked.environment, strays.VARIABLE: self._mark}
         self._directory = asked.working_dir or "/"
         self._account = _account(settings.user)
         self._lock = threading.Lock()
@@ -46,13 +49,15 @@ class ExecReader:
             raise QueueReadFailed("TimedOut", f"{self._settings.command[0]} was killed and has not ended yet")
         deadline = time.monotonic() + min(self._settings.timeout, 2.0 - _MARGIN_SECONDS)
         process = self._start()
+        was_cut = True
         try:
             output, complaint = self._collect(process, deadline)
+            was_cut = False
         except TimeoutError:
             message = f"{self._settings.command[0]} did not end within {self._settings.timeout:g} s, and was killed"
             raise QueueReadFailed("TimedOut", message) from None
         finally:
-            self._end(process)
+            self._end(process, was_cut=was_cut)
         if code := process.returncode:
             lines = complaint.decode(errors="replace").strip().splitlines()
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
@@ -117,8 +122,8 @@ class ExecReader:
             os.close(ended)
         return bytes(output), bytes(complaint)
 
-    def _end(self, process: subprocess.Popen[bytes]) -> None:
-        """Nothing of its group is left, and its pipes are closed."""
+    def _end(self, process: subprocess.Popen[bytes], *, was_cut: bool) -> None:
+        """Nothing of its group is left, and its pipes are closed. Had it to be ended, nothing is left at all."""
         self._kill()
         for pipe in (process.stdout, process.stderr):
             if pipe is not None:
@@ -129,6 +134,8 @@ class ExecReader:
             return  # the kernel holds it; the next look finds out
         with self._lock:
             self._process = None
+        if was_cut or process.returncode < 0:
+            strays.end_marked(self._mark)
 
     def _kill(self) -> None:
         """Its group. The number is its own still: it has not been reaped."""

@@ -1,12 +1,13 @@
 """The `mysql` trigger, for MySQL and MariaDB, by PyMySQL: one plain SELECT per look, in a session that only reads."""
 
+import ssl
 from typing import Any
 
 import pymysql
 from pymysql.err import MySQLError
 
 from reconciler.adapters.queues import opening, sql
-from reconciler.adapters.queues.connections import Hold, Kept, Lost, dial, tls_context
+from reconciler.adapters.queues.connections import Hold, Kept, Lost, dial, tls_context, untrusted
 from reconciler.adapters.queues.limits import SOCKET_SECONDS
 from reconciler.adapters.queues.urls import Url
 from reconciler.model.metadata import Mysql
@@ -40,11 +41,12 @@ class MysqlReader:
     def __init__(self, settings: Mysql, question: sql.Asking) -> None:
         """Raises QueueReadFailed(BadMetadata)."""
         self._url = Url(settings.url, ("mysql", "mariadb"), 3306)
-        self._what = f"mysql at {self._url.query.get('unix_socket') or self._url.place}"
         self._user = settings.username or self._url.username
         self._password = settings.password if settings.password is not None else self._url.password
         wants_tls = settings.tls or settings.ca_file is not None
         self._tls = tls_context(settings.ca_file, settings.verify_tls) if wants_tls else None
+        place = self._url.query.get("unix_socket") or self._url.place
+        self._what = f"mysql at {place}" + (" over TLS" if wants_tls else "")
         self._question = question
         self._kept = Kept(self._what, self._connect)
 
@@ -102,6 +104,9 @@ class MysqlReader:
         return self._question.answered(columns, rows)
 
     def _failed(self, error: MySQLError) -> QueueReadFailed:
+        cause = getattr(error, "original_exception", None)
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return untrusted(self._url.host, cause)
         number = error.args[0] if error.args and isinstance(error.args[0], int) else 0
         text = str(error.args[1]) if len(error.args) > 1 else str(error)
         if number in _TOO_SLOW:

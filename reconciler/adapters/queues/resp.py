@@ -19,6 +19,7 @@ LONGEST_LIST = 1 << 20
 DEEPEST = 8
 _LINE_BYTES = 64 << 10
 DEFAULT_PORT = 6379
+_ENCRYPTED = frozenset({"rediss", "tls"})
 
 Argument = str | int | float | bytes
 
@@ -106,10 +107,10 @@ class Place:
 
     def __init__(self, server: RedisServer) -> None:
         self._url = url = Url(server.url, ("redis", "rediss", "unix", "tcp", "tls"), DEFAULT_PORT)
-        self.what = f"redis at {url.place}"
+        self.what = f"redis at {url.place}" + (" over TLS" if url.scheme in _ENCRYPTED else "")
         self._username = server.username or url.username
         self._password = server.password if server.password is not None else url.password
-        self._tls = tls_context(server.ca_file, server.verify_tls) if url.scheme in {"rediss", "tls"} else None
+        self._tls = tls_context(server.ca_file, server.verify_tls) if url.scheme in _ENCRYPTED else None
         self._database = server.database if server.database is not None else self._database_of_url()
 
     def _database_of_url(self) -> int:

@@ -114,7 +114,15 @@ def _cwd(process: psutil.Process) -> str:
 
 @pytest.mark.parametrize(
     "script",
-    ["sleep 60", "sleep 60 & sleep 60; echo 3", "trap '' TERM; sleep 60 & wait", "echo 3; sleep 60 & exec >&-; wait"],
+    [
+        "sleep 60",
+        "sleep 60 & sleep 60; echo 3",
+        "trap '' TERM; sleep 60 & wait",
+        "echo 3; sleep 60 & exec >&-; wait",
+        "setsid sleep 60 & sleep 60",
+        "(setsid sleep 60 &); sleep 60",
+        "setsid sh -c 'setsid sleep 60 & sleep 60 & wait' & wait",
+    ],
 )
 def test_what_is_too_slow_is_killed_with_all_that_it_started(script: str, tmp_path: Path) -> None:
     started = time.monotonic()

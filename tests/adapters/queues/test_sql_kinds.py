@@ -414,7 +414,7 @@ def test_a_locked_table_is_told(postgresql: Any, name: str) -> None:
     [
         ("postgresql://postgres@127.0.0.1:{port}/nowhere", "NotFound"),
         ("postgresql://nobody@127.0.0.1:{port}/postgres", "AuthenticationFailed"),
-        ("postgresql://postgres@127.0.0.1:{port}/postgres?sslmode=require", "ConnectionRefused"),
+        ("postgresql://postgres@127.0.0.1:{port}/postgres?sslmode=require", "ServerError"),
         ("host=127.0.0.1 port={port} user=postgres nonsense=1", "BadMetadata"),
         ("postgresql://[", "BadMetadata"),
     ],

@@ -1,8 +1,6 @@
 """What is particular to HTTP: statuses, headers, certificates, and the answers of Prometheus and RabbitMQ."""
 
-import shutil
 import ssl
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,7 @@ from typing import Any
 import pytest
 
 from reconciler.model.queues import QueueReading
+from support.certificates import certify
 from support.http_servers import Answer, HttpServer, http_server
 from support.queue_rigs import failure, read, reader
 
@@ -124,15 +123,11 @@ def certified(tmp_path: Path, server: HttpServer) -> Callable[[], Path]:
     """Let the server speak TLS with a certificate that nobody knows; gives its path."""
 
     def make() -> Path:
-        openssl = shutil.which("openssl")
-        assert openssl is not None
-        options = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
-        names = ["-addext", "subjectAltName=DNS:localhost", "-keyout", "key.pem", "-out", "cert.pem"]
-        subprocess.run([openssl, *options.split(), *names], cwd=tmp_path, check=True, capture_output=True)
+        known = certify(tmp_path)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+        context.load_cert_chain(*known)
         server.wrap(context)
-        return tmp_path / "cert.pem"
+        return known.certificate
 
     return make
 
