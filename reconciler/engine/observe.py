@@ -247,7 +247,7 @@ class Observer:
     def reported(self, exits: Iterable[ExitReport]) -> list[ProcessId]:
         """The keeper reaped these. Answers with those that stand in the journal now, or are strangers: it may forget
         them. The others are kept here until `told`, and told again to the next controller. While the disk takes no
-        records that is so of all."""
+        records that is so of all; and when we have let go of the table, of those that we watched."""
         settled = []
         for report in exits:
             if report.process in self._gone:
@@ -255,6 +255,8 @@ class Observer:
                 self.exited(report)
             elif report.process in self._seats:
                 self._table.report(report.process, report.code, report.signal)
+                if report.process in self._seats:
+                    continue
             elif self._takes_over:
                 self._unclaimed.append(report)
                 continue

@@ -6,6 +6,7 @@ import pytest
 
 from reconciler.engine import loop
 from reconciler.engine.loop import RETRY_SECONDS, Loop
+from reconciler.ports import ExitReport
 from support.sim_world import World
 
 
@@ -53,3 +54,12 @@ def test_whoever_is_about_to_leave_starts_nothing_but_still_writes_down_what_end
         world.controller.schedule.ready.popleft()()
     assert len(world.table.spawned) == 1
     assert engine.object("web")["status"]["processes"][0]["lastExit"]["code"] == 7  # type: ignore[index]
+
+
+def test_what_the_keeper_tells_one_who_has_left_already_is_told_again_to_the_next() -> None:
+    world = World()
+    world.apply("web", replicas=1)
+    (process,) = world.table.alive()
+    world.kill_controller()  # the next one has adopted it: that it ends, and how, is the keeper's to say
+    world.table.close()
+    assert world.controller.loop.observer.reported([ExitReport(process.id, 7, None)]) == []

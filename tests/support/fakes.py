@@ -206,6 +206,10 @@ class FakeProcessTable:
         self._unreported.discard(process)
         return ExitReport(process, None, None)
 
+    def close(self) -> None:
+        self._watched.clear()
+        self._unreported.clear()
+
     # ---- for tests ----
 
     def next_event(self) -> float:
@@ -228,8 +232,7 @@ class FakeProcessTable:
 
     def crash(self) -> None:
         """The controller is gone. Its processes are the keeper's now, and so are its zombies."""
-        self._watched.clear()
-        self._unreported.clear()
+        self.close()
         self._exited = lambda _: None
         for process in list(self._kernel.values()):
             process.own = False
