@@ -6,6 +6,7 @@ KILLS (1000), SEED (drawn), ROUND (12: kills between two verdicts). Ends with 1 
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -22,6 +23,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     print(f"seed {SEED}, {KILLS} kills, in {folder}", flush=True)
     began = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # in good order, with all that runs
     with chaos_in(folder, SEED, tell=lambda text: print(text, flush=True)) as chaos:
         while chaos.kills < KILLS:
             chaos.round(min(ROUND, KILLS - chaos.kills))

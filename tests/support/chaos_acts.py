@@ -36,8 +36,6 @@ DEATHS: dict[tuple[str, ...], int] = {
     ("keep",): 4,
     ("keep", "keeper"): 1,
 }
-CONTROLLER = ("controller", "again")
-AS_SHIPPED = 2  # deaths of controllers under one keeper
 DYING = ("controller", "pump", "keeper")
 LOAD_SECONDS = 0.5
 REVIVAL_SECONDS = 0.4
@@ -76,8 +74,6 @@ class Acts:
     def deaths(self, step: Step) -> None:
         random = step.random
         names = random.choices(list(DEATHS), list(DEATHS.values()))[0]
-        if not self.house.patient and self.house.controller_deaths + sum(map(CONTROLLER.count, names)) > AS_SHIPPED:
-            names = ("keeper",)  # with one death more no manifests would be read
         for name in names:
             step.told.append(f"{boot_time():.2f} {name} dies" if name in DYING else f"{boot_time():.2f} {name}")
             if name == "again":
@@ -89,6 +85,8 @@ class Acts:
             else:
                 self.house.kill(name)
             time.sleep(random.choice((0, 0, random.uniform(0, 0.05))))
+        if self.house.keeper_left_by_itself:
+            self.found("the keeper left by itself")
         if not self.house.keeper_lives:
             time.sleep(random.uniform(0, REVIVAL_SECONDS))
             step.told.append(f"{boot_time():.2f} run again")

@@ -4,22 +4,30 @@ Plays systemd for the keeper: when it is gone, `run` is started again. Whom to k
 which needs nobody's answer; and nobody is killed whose number belongs to another by now.
 """
 
+import fcntl
 import os
+import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
+import threading
 import time
 from pathlib import Path
 from random import Random
 
+from reconciler.adapters.processes.procfs import exit_status_of
 from reconciler.client import ClientError
+from support.chaos_absences import Absences
 from support.chaos_ledger import Life, boot_time, fds_of, start_ticks
 from support.daemon import SHOWN_LINES, Daemon, is_alive
 
 KEEPER = str(Path(__file__).parent / "chaos_keeper.py")
 SERVICES = ("controller", "pump")
 READY_SECONDS = 30.0
-PUMP_AWAY_SECONDS = 15.0  # how long it may have been away when its keeper died
+LISTEN_SECONDS = 0.02
+READY = re.compile(r"^keeper: controller \(pid (\d+)\) is ready ", re.MULTILINE)
 STRANGER = """
 import signal, time
 for number in set(range(1, 32)) - {9, 19}:
@@ -31,20 +39,40 @@ PID_TRIES = 8
 
 
 class House(Daemon):
-    """A Daemon that is not asked before it is killed. `patient`: with the figures of chaos_keeper.py."""
+    """A Daemon that is not asked before it is killed."""
 
-    def __init__(self, folder: Path, *, patient: bool = True) -> None:
+    def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.patient = patient
         self.kills = dict.fromkeys(("keeper", *SERVICES), 0)
         self.replaced = {"controller": 0, "keeper": 0, "all": 0}  # in good order
-        self.keeper_deaths: list[float] = []  # when each one died, or left its processes alone (since boot)
-        self.double_faults = 0  # a keeper that died, or left, while no pump held the pipes
-        self.unheld: list[tuple[float, float]] = []  # from when to when neither keeper nor pump held the pipes
-        self.controller_deaths = 0  # under this keeper
+        self.absences = Absences(orphans_tell=orphans_tell())
+        self._mourned = True  # the last keeper: it is known when it went
+        self._launched_at = self._last_asked_to_keep = 0.0
         self._killed: set[tuple[int, int]] = set()  # some take their time to die
         self.strangers: list[subprocess.Popen[bytes]] = []
         self.reused = 0  # strangers with the number of one of ours
+        self._heard = 0  # bytes of the output
+        self._stop = threading.Event()
+        self._listener = threading.Thread(target=self._listen, name="output", daemon=True)
+        self._listener.start()
+
+    def _listen(self) -> None:
+        """Hear when a controller is ready, from what the keeper writes."""
+        while not self._stop.wait(LISTEN_SECONDS):
+            if not self.output_path.exists():
+                continue
+            with open(self.output_path, "rb") as output:
+                output.seek(self._heard)
+                whole = output.read().rpartition(b"\n")[0]
+            self._heard += len(whole) + bool(whole)
+            at = boot_time()
+            for pid in READY.findall(whole.decode(errors="replace")):
+                self.absences.ready(at, int(pid))
+
+    def end(self) -> None:
+        self._stop.set()
+        self._listener.join()
+        super().end()
 
     def portrait(self) -> str:
         """What one would look at after a failure, of a run that may have been long."""
@@ -56,9 +84,10 @@ class House(Daemon):
     def launch(
         self, *directories: Path | str, options: object = (), stdout: int | None = None
     ) -> "subprocess.Popen[bytes]":
-        self.controller_deaths = 0
-        if not self.patient:
-            return super().launch()
+        if not self._mourned and self._was_asked_to_keep:
+            self._keeper_goes(self._last_asked_to_keep)  # it was heard, and nobody was told so
+        self._mourned = False
+        self._launched_at = boot_time()
         command = [sys.executable, KEEPER, "--state-dir", str(self.state), "--", "-f", str(self.manifests)]
         with open(self.output_path, "ab") as output:
             keeper = subprocess.Popen(
@@ -73,23 +102,11 @@ class House(Daemon):
         self._running = [each for each in self._running if each.poll() is None] + [keeper]
         return keeper
 
-    def keeper_is_back(self) -> None:
-        """It holds all pipes by now."""
-        until = boot_time()
-        self.unheld = [(begun, min(ended, until)) for begun, ended in self.unheld]
-
-    def was_unheld(self, at: float) -> bool:
-        """Whether the last writer of a pipe that closed it at this time was the last who had it open."""
-        return any(begun <= at <= ended for begun, ended in self.unheld)
-
     def is_up(self) -> bool:
         try:
-            ready = self.client.is_ready()
+            return self.client.is_ready()
         except ClientError:
             return False
-        if ready:
-            self.keeper_is_back()
-        return ready
 
     def until_up(self) -> bool:
         """Wait until it answers. False: in vain."""
@@ -116,12 +133,15 @@ class House(Daemon):
         if name == "keeper":
             return self._kill_keeper()
         there = self.started().get(name)
-        if there is None or not send(*there, signal.SIGKILL):
+        if there is None:
             return False
-        if name == "pump" and not self.keeper_lives:
-            self.double_faults += 1
-            self.unheld.append((boot_time() - PUMP_AWAY_SECONDS, float("inf")))  # it may just have come to it
-        self.controller_deaths += name == "controller"
+        at = boot_time()
+        if name == "controller":
+            self.absences.controller_goes(at, there[0])
+        elif not self.keeper_lives:
+            self.absences.pipes_let_go(at, self._waiting())
+        if not send(*there, signal.SIGKILL):
+            return False
         self._killed.add(there)
         return self._count(name, True)
 
@@ -129,7 +149,7 @@ class House(Daemon):
         keeper = self._running[-1]
         if keeper.poll() is not None:
             return False
-        self._keeper_goes()
+        self._keeper_goes(boot_time())
         keeper.kill()
         keeper.wait()
         return self._count("keeper", True)
@@ -138,20 +158,28 @@ class House(Daemon):
         self.kills[name] += killed
         return killed
 
-    def _keeper_goes(self) -> None:
+    def _keeper_goes(self, at: float) -> None:
         """From now on only the pump holds the pipes, if there is one that has come to it."""
-        now = boot_time()
-        self.keeper_deaths.append(now)
+        self._mourned = True
+        self.absences.keeper_goes(at, self._pid_of("controller"))
         if not self._pump_holds_all():
-            self.double_faults += 1
-            self.unheld.append((now - PUMP_AWAY_SECONDS, float("inf")))
+            self.absences.pipes_let_go(at, self._waiting())
+
+    def _pid_of(self, name: str) -> int:
+        return self.started().get(name, (0, 0))[0]
+
+    def _fifos(self) -> list[Path]:
+        folder = self.state / "run" / "fifos"
+        return [path for path in folder.iterdir() if path.is_fifo()] if folder.exists() else []
 
     def _pump_holds_all(self) -> bool:
         pid, ticks = self.started().get("pump", (0, 0))
-        folder = self.state / "run" / "fifos"
-        fifos = {str(path) for path in folder.iterdir() if path.is_fifo()} if folder.exists() else set()
         is_there = start_ticks(pid) == ticks > 0 and (pid, ticks) not in self._killed
-        return is_there and fifos <= set(fds_of(pid))
+        return is_there and {str(path) for path in self._fifos()} <= set(fds_of(pid))
+
+    def _waiting(self) -> dict[str, int]:
+        """How many bytes wait in each pipe."""
+        return {path.name: count for path in self._fifos() if (count := waiting_bytes(path))}
 
     def kill_life(self, life: Life) -> bool:
         """SIGKILL to a process of a Program. False: it was gone."""
@@ -162,24 +190,36 @@ class House(Daemon):
     def keeper_lives(self) -> bool:
         return self._running[-1].poll() is None
 
+    @property
+    def keeper_left_by_itself(self) -> bool:
+        """Whether it is gone although nobody killed it or asked it to leave."""
+        return not (self.keeper_lives or self._mourned or self._was_asked_to_keep)
+
+    @property
+    def _was_asked_to_keep(self) -> bool:
+        return self._last_asked_to_keep > self._launched_at
+
     # ---- replacing in good order ----
 
     def reexec(self, *, keeper: bool) -> None:
         """Another controller and pump, another program for the keeper; where somebody answers."""
+        at, controller = boot_time(), self._pid_of("controller")
         try:
             self.client.reexec(keeper=keeper)
         except ClientError:
+            self.absences.controller_goes(at, 0)  # it may have been heard
             return
+        self.absences.controller_goes(at, controller)
         self.replaced["keeper" if keeper else "controller"] += 1
 
     def shut_down_and_keep(self, *, wait: bool) -> None:
         """All leave and the processes stay; whoever ends until the next keeper is there ends unseen."""
+        self._last_asked_to_keep = boot_time()
         try:
             self.client.shutdown(keep=True)
         except ClientError:
-            return
-        finally:
-            self._keeper_goes()
+            return  # `launch` will see whether it was heard
+        self._keeper_goes(self._last_asked_to_keep)
         self.replaced["all"] += 1
         if wait:
             try:
@@ -258,6 +298,29 @@ class House(Daemon):
         except ClientError:
             return False
         return True
+
+
+def waiting_bytes(fifo: Path) -> int:
+    """How many bytes wait in a FIFO. They stay there."""
+    try:
+        fd = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return 0  # it has just been let go
+    try:
+        return int(struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, b"\0\0\0\0"))[0])
+    finally:
+        os.close(fd)
+
+
+def orphans_tell() -> bool:
+    """Whether this kernel says how a process ended to one who watches it and is not its parent (PIDFD_GET_INFO)."""
+    pid = os.posix_spawn("/bin/true", ["true"], {})
+    pidfd = os.pidfd_open(pid)
+    try:
+        os.waitpid(pid, 0)
+        return exit_status_of(pidfd) is not None
+    finally:
+        os.close(pidfd)
 
 
 def send(pid: int, ticks: int, number: signal.Signals) -> bool:

@@ -1,14 +1,12 @@
-"""The journal of a chaos run, read along while controllers write it: each start and each end that was written down.
+"""The journal of a chaos run, as controllers write it: each start, each end, and what was asked of a process between.
 
-A checkpoint throws away what led to it, so the segment is followed like a log that is rotated: the old one to its end,
-then the new one. The two files change places each time; which is which their first record says (the generation, which
-also seeds the checksums of the others). It is read as any process may read it; whoever writes does not notice.
+A checkpoint throws away what led to it. So a copy of each segment is kept (chaos_keeper.py), and read to its end before
+the next one. Which segment it is says its first record (the generation, which also seeds the checksums of the others);
+where it was read to is remembered, for a copy may be of a segment that went on afterwards.
 """
 
 import json
 import os
-import threading
-import time
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +18,6 @@ from reconciler.model.state import History
 WORD = 8
 CHUNK_BYTES = 1 << 20
 HEAD_BYTES = 4096
-LOOK_SECONDS = 0.02
 AT = Intended._fields.index("at") - Intended._fields.index("spawn_id") - 1
 RUNS = History._fields.index("runs")
 
@@ -39,70 +36,65 @@ class Run:
     code: int | None = None
     signal: int | None = None
     withdrawn: bool = False  # it was never started
+    stopped: bool = False  # it was to be asked to end
+    killed: bool = False  # it was to be killed
     message: str = ""  # why it could not be started
 
 
 class Tail:
-    """Follows the segments from a thread of its own; `take` hands over the records since the last call."""
+    """Follows the segments; `take` hands over the records since the last call."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._fd, self._inode, self._generation, self._at = -1, 0, 0, 0
-        self._new: list[list[Any]] = []
-        self._stop = threading.Event()
-        self._looking = threading.Lock()
+    def __init__(self, segment: Path, kept: Path) -> None:
+        self._segment, self._kept = segment, kept
+        kept.mkdir()
+        self._generation, self._at = 0, 0
         self.segments = 0  # how often a checkpoint began a new one
         self.bytes = 0
-        self._thread = threading.Thread(target=self._follow, name="journal", daemon=True)
-        self._thread.start()
 
     def take(self) -> list[list[Any]]:
         """All records that have been written until now and were not handed over yet."""
-        with self._looking:
-            self._look()
-            new, self._new = self._new, []
-            return new
-
-    def close(self) -> None:
-        self._stop.set()
-        self._thread.join()
-        if self._fd >= 0:
-            os.close(self._fd)
-
-    def _follow(self) -> None:
-        while not self._stop.is_set():
-            with self._looking:
-                self._look()
-            time.sleep(LOOK_SECONDS)
-
-    def _look(self) -> None:
-        self._read()
-        try:
-            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return
-        inode, (generation, first) = os.fstat(fd).st_ino, _head(fd)
-        if not first or (inode, generation) == (self._inode, self._generation):
+        copies, fd = self._snapshot()
+        new: list[list[Any]] = []
+        for copy in copies:
+            with copy.open("rb") as file:
+                new += self._read(file.fileno())
+            copy.unlink()
+        if fd >= 0:
+            new += self._read(fd)
             os.close(fd)
-            return
-        self._read()  # the old one is written no more: this is its end
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd, self._inode, self._generation, self._at = fd, inode, generation, first
-        self.segments += 1
-        self._read()
+        return new
 
-    def _read(self) -> None:
-        if self._fd < 0:
-            return
+    def _snapshot(self) -> tuple[list[Path], int]:
+        """The copies that are there, and the segment that came after them, open (-1: there is none)."""
+        while True:
+            copies = self._copies()
+            try:
+                fd = os.open(self._segment, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return copies, -1
+            if self._copies() == copies:
+                return copies, fd
+            os.close(fd)  # another one may have taken its place in between
+
+    def _copies(self) -> list[Path]:
+        return sorted(path for path in self._kept.iterdir() if path.name.isdigit())
+
+    def _read(self, fd: int) -> list[list[Any]]:
+        generation, first = _head(fd)
+        if not first:
+            return []
+        if generation != self._generation:
+            self._generation, self._at = generation, first
+            self.segments += 1
+        found: list[list[Any]] = []
         while True:
             used = 0
-            data = os.pread(self._fd, CHUNK_BYTES, self._at)
-            while (found := _record(data, used, self._generation)) is not None:
-                payload, used = found
-                self._new.append(json.loads(payload))
+            data = os.pread(fd, CHUNK_BYTES, self._at)
+            while (record := _record(data, used, generation)) is not None:
+                payload, used = record
+                found.append(json.loads(payload))
             if not used:
-                return
+                return found
             self._at += used
             self.bytes += used
 
@@ -138,6 +130,10 @@ class Books:
             if handler is not None:
                 handler(*fields)
 
+    def last(self, uid: str, ordinal: int) -> Run | None:
+        """The last one at this ordinal, judged or not."""
+        return self._seats.get((uid, ordinal))
+
     def forget(self, spawns: list[str]) -> None:
         """These were judged."""
         for spawn in spawns:
@@ -166,6 +162,15 @@ class Books:
             self.faults.append(f"an end at {uid}/{ordinal}, where nothing runs: {outcome} {code} {signal}")
             return
         run.ended, run.outcome, run.code, run.signal, run.message = at, outcome, code, signal, fields[-1]
+
+    def _stop(self, uid: str, ordinal: int, *more: Any) -> None:
+        silent = more[-1] is True  # nobody signals it, its end is awaited
+        if (run := self._seats.get((uid, ordinal))) and not silent:
+            run.stopped = run.stopped or run.ended is None
+
+    def _killed(self, uid: str, ordinal: int, _at: float) -> None:
+        if run := self._seats.get((uid, ordinal)):
+            run.killed = run.killed or run.ended is None
 
     def _withdrawn(self, uid: str, ordinal: int, spawn: str) -> None:
         if spawn in self.runs:

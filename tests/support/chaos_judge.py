@@ -6,9 +6,12 @@ found right is forgotten, so that a run may be long.
 """
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from reconciler.model.state import Outcome
+from support.chaos_absences import Absences
 from support.chaos_fleet import Fleet
 from support.chaos_house import House
 from support.chaos_journal import Books, Run, Tail
@@ -18,7 +21,8 @@ from support.chaos_logs import Logs
 from support.chaos_order import strangeness
 from support.daemon import Json
 
-SLACK_SECONDS = 2.0  # an end may be unseen if a keeper died so soon after it
+TERM, KILL = 15, 9
+UNKNOWN, STOPPED = Outcome.UNKNOWN.value, Outcome.STOPPED.value
 
 
 class Fault(NamedTuple):
@@ -51,7 +55,6 @@ class Judge:
         self.lives = Lives()
         self.tally = Tally()
         self.faults: list[Fault] = []
-        self._keeper_deaths = 0  # at the end of the round before
 
     def add(self, kind: str, text: str) -> None:
         self.faults.append(Fault(kind, text))
@@ -78,82 +81,21 @@ class Judge:
         self.look()
         objects = {o["metadata"]["name"]: o for o in self.house.client.programs()["items"]}
         found = [Fault("not converged", text) for text in self.fleet.unlike(objects)]
-        found += self._rows(objects)
+        found += seat_faults(objects, self.ledger.alive(), self.books.counts)
         found += self._ends()
         self.logs.read()
-        lives = self.ledger.lives.values()
-        found += [Fault("log bytes", text) for text in self.logs.faults(self.ledger, lives, self.house.was_unheld)]
+        logged = self.logs.faults(self.ledger, self.books.runs, self.house.absences)
+        found += [Fault("log bytes", text) for text in logged]
         found += [Fault("left over", text) for text in strangeness(self.house, self.ledger, objects)]
-        return found
-
-    def _rows(self, objects: dict[str, Json]) -> list[Fault]:
-        """What the API says runs, beside who says he runs."""
-        found = []
-        living = {life.seat: life for life in self.ledger.alive()}
-        shown = set()
-        for name, found_object in objects.items():
-            uid = found_object["metadata"]["uid"]
-            for row in found_object["status"]["processes"]:
-                seat = name, row["replica"]
-                life = living.get(seat)
-                if row["pid"] is not None:
-                    shown.add(seat)
-                if (life.pid if life else None) != row["pid"]:
-                    kind = "processes lost" if life else "not converged"
-                    found.append(Fault(kind, f"{name}/{row['replica']}: shown is pid {row['pid']}, there is {life}"))
-                counted = self.books.counts.get((uid, row["replica"]), 0)
-                if row["runs"] != counted:
-                    found.append(Fault("runs", f"{seat}: {row['runs']} runs are shown, {counted} were started"))
-        found += [Fault("processes lost", f"nobody knows {life}") for s, life in living.items() if s not in shown]
         return found
 
     def _ends(self) -> list[Fault]:
         """Every process that is gone, and how the journal says that it ended."""
-        found = []
-        for life in self.ledger.lives.values():
-            if not is_alive(life):
-                fault = self._end(life, self.books.runs.get(life.spawn))
-                if fault is not None:
-                    found.append(fault)
-        for run in self.books.runs.values():
-            if run.spawn not in self.ledger.lives and (text := self._silent(run)):
-                found.append(Fault("exit codes", text))
-        return found
-
-    def _end(self, life: Life, run: Run | None) -> Fault | None:
-        who = f"{life.program}/{life.ordinal} {life.spawn} (pid {life.pid})"
-        if run is None:
-            return Fault("journal", f"{who} was never intended")
-        unseen = self._keeper_died(run)
-        if run.withdrawn:
-            return Fault("journal", f"{who} ran, the journal says it never began")
-        if run.ended is None:
-            return Fault("exit codes", f"the end of {who} is not known")
-        if not run.pid and not unseen:
-            return Fault("exit codes", f"{who} was never written down as started: {run.outcome}")
-        if run.code is None and run.signal is None:
-            return None if unseen else Fault("exit codes", f"how {who} ended is Unknown, and the keeper lived")
-        said = (life.code, None) if life.code is not None else (None, life.signal)
-        if life.ended is None:
-            # It did not say: it was killed, by the test or by a KILL or TERM of the product.
-            right = run.code is None and run.signal in ((9,) if life.killed else (9, 15))
-        else:
-            right = (run.code, run.signal) == said
-        return None if right else Fault("exit codes", f"{who} ended with {said}, the journal says {run}")
-
-    def _silent(self, run: Run) -> str:
-        """A run that no process wrote about: it ended before it could, and then by a signal."""
-        unseen = self._keeper_died(run)
-        if run.withdrawn or (run.code is None and run.signal in (9, 15)) or (unseen and run.outcome == "Unknown"):
-            return ""
-        if run.ended is None:
-            return f"{run} never wrote a word, and nobody knows its end"
-        return f"{run} never wrote a word"
-
-    def _keeper_died(self, run: Run) -> bool:
-        """Whether a keeper died during the life of this process, or so soon after it that its end died with him."""
-        end = float("inf") if run.ended is None else run.ended
-        return any(run.at - SLACK_SECONDS <= at <= end for at in self.house.keeper_deaths)
+        gone = [life for life in self.ledger.lives.values() if not is_alive(life)]
+        found = [end_fault(life, self.books.runs.get(life.spawn), self.house.absences) for life in gone]
+        silent = [run for run in self.books.runs.values() if run.spawn not in self.ledger.lives]
+        found += [silence_fault(run, self.house.absences) for run in silent]
+        return [fault for fault in found if fault is not None]
 
     # ---- and when they agree ----
 
@@ -166,10 +108,8 @@ class Judge:
         gone = [life for life in self.ledger.lives.values() if not is_alive(life)]
         for kind, text in self.lives.take(gone, self.books):
             self.add(kind, text)
-        deaths = self.house.kills["keeper"]
-        for kind, text in self.lives.unfinished(self.fleet, keeper_died=deaths > self._keeper_deaths):
+        for kind, text in self.lives.unfinished(self.fleet, self._unknown_seats()):
             self.add(kind, text)
-        self._keeper_deaths = deaths
         self._count(gone)
         silent = [run.spawn for run in self.books.runs.values() if run.spawn not in self.ledger.lives]
         self.tally.fast += len(silent)
@@ -179,6 +119,13 @@ class Judge:
         self.ledger.forget(gone)
         for book in self.logs.books.values():
             book.faults.clear()
+
+    def _unknown_seats(self) -> set[tuple[str, int]]:
+        """Where nobody knows how the last one ended: work that counts as done then is not done again."""
+        objects = self.house.client.programs()["items"]
+        seats = [(o["metadata"], row["replica"]) for o in objects for row in o["status"]["processes"]]
+        lasts = {(meta["name"], ordinal): self.books.last(meta["uid"], ordinal) for meta, ordinal in seats}
+        return {seat for seat, run in lasts.items() if run is not None and run.outcome == UNKNOWN}
 
     def _count(self, gone: list[Life]) -> None:
         for life in gone:
@@ -192,3 +139,67 @@ class Judge:
                 self.tally.exact += 1
         self.tally.withdrawn += sum(run.withdrawn for run in self.books.runs.values())
         self.tally.starts = self.ledger.began
+
+
+def seat_faults(
+    objects: Mapping[str, Json], alive: Iterable[Life], counts: Mapping[tuple[str, int], int]
+) -> list[Fault]:
+    """What the API says runs, beside who says he runs."""
+    found = []
+    living: dict[tuple[str, int], Life] = {}
+    for life in alive:
+        if (other := living.setdefault(life.seat, life)) is not life:
+            found.append(Fault("processes doubled", f"{life} runs beside {other}"))
+    shown = set()
+    for name, found_object in objects.items():
+        uid = found_object["metadata"]["uid"]
+        for row in found_object["status"]["processes"]:
+            seat = name, row["replica"]
+            there = living.get(seat)
+            if row["pid"] is not None:
+                shown.add(seat)
+            if (there.pid if there else None) != row["pid"]:
+                kind = "processes lost" if there else "not converged"
+                found.append(Fault(kind, f"{name}/{row['replica']}: shown is pid {row['pid']}, there is {there}"))
+            counted = counts.get((uid, row["replica"]), 0)
+            if row["runs"] != counted:
+                found.append(Fault("runs", f"{seat}: {row['runs']} runs are shown, {counted} were started"))
+    return found + [Fault("processes lost", f"nobody knows {life}") for s, life in living.items() if s not in shown]
+
+
+def end_fault(life: Life, run: Run | None, absences: Absences) -> Fault | None:
+    """What is wrong with how the journal says that a process ended which wrote that it began."""
+    who = f"{life.program}/{life.ordinal} {life.spawn} (pid {life.pid})"
+    if run is None:
+        return Fault("journal", f"{who} was never intended")
+    if run.withdrawn:
+        return Fault("journal", f"{who} ran, the journal says it never began")
+    if run.ended is None:
+        return Fault("exit codes", f"the end of {who} is not known")
+    if run.code is None and run.signal is None:
+        if run.outcome in (UNKNOWN, STOPPED) and absences.may_be_unknown(run.at, life.gone or None, run.ended):
+            return None
+        return Fault("exit codes", f"how {who} ended is Unknown, and somebody saw it: {life}, {run}")
+    if not run.pid:
+        return Fault("exit codes", f"{who} was never written down as started: {run}")
+    if (run.code, run.signal) == (life.code, life.signal) and life.ended is not None:
+        return None
+    # It was killed, perhaps between its last words and its end; or asked to end while it could not answer yet.
+    by_kill = run.signal == KILL and (life.killed or run.killed)
+    by_term = run.signal == TERM and run.stopped and life.ended is None
+    if run.code is None and (by_kill or by_term):
+        return None
+    return Fault("exit codes", f"{who} ended otherwise than the journal says: {life}, {run}")
+
+
+def silence_fault(run: Run, absences: Absences) -> Fault | None:
+    """What is wrong with a run that no process wrote about. It was ended before it could, by a signal that is known."""
+    by_signal = (run.signal == TERM and run.stopped) or (run.signal == KILL and run.killed)
+    if run.withdrawn or (run.pid and run.code is None and by_signal):
+        return None
+    if run.ended is None:
+        return Fault("processes lost", f"{run} never wrote a word, and nobody knows its end")
+    unknown = run.code is None and run.signal is None and run.outcome in (UNKNOWN, STOPPED)
+    if unknown and absences.may_be_unknown(run.at, None, run.ended):
+        return None
+    return Fault("exit codes", f"{run} never wrote a word")

@@ -77,7 +77,7 @@ class Ledger:
             self.left[int(pid)] = spawn
         elif what in ("end", "signal") and spawn in self.lives:
             life = self.lives[spawn]
-            if life.ended is not None:
+            if life.ended is not None or life.pid != int(pid):
                 self.doubled.append(f"{program}/{ordinal}: {spawn} (pid {pid}) ended twice")
             life.ended = life.gone = float(at)
             self.ended += 1
@@ -102,7 +102,8 @@ class Ledger:
         if life.written is not None:
             return life.written, life.written
         try:
-            return PROGRESS.unpack((self.folder / "progress" / life.spawn).read_bytes())
+            written = (self.folder / "progress" / life.spawn).read_bytes()
+            return PROGRESS.unpack(written) if written else (0, 0)  # killed before it had begun
         except FileNotFoundError:
             return 0, len(line_of(life.spawn, 1))  # it prints a line at most, or never came to print
 
@@ -129,7 +130,7 @@ class Ledger:
         (self.folder / "pause").touch()
 
     def go_on(self) -> None:
-        (self.folder / "pause").unlink()
+        (self.folder / "pause").unlink(missing_ok=True)
 
 
 def is_alive(life: Life) -> bool:

@@ -27,7 +27,6 @@ class Lives:
         self.waits = 0  # how many back-offs were measured
         self._sick: dict[int, tuple[int, float]] = {}  # ordinal -> failures in a row, when the last run ended
         self._done: dict[tuple[str, int, str], list[int | None]] = {}  # (Program, ordinal, version) -> codes
-        self._excused: set[tuple[str, int, str]] = set()
 
     def take(self, gone: list[Life], books: Books) -> list[tuple[str, str]]:
         """These have ended, in this order."""
@@ -64,20 +63,15 @@ class Lives:
             ]
         return []
 
-    def unfinished(self, fleet: Fleet, *, keeper_died: bool) -> list[tuple[str, str]]:
-        """In the end each piece of work was begun at its last version. (After a keeper's death nobody can say.)"""
+    def unfinished(self, fleet: Fleet, unknown: set[tuple[str, int]]) -> list[tuple[str, str]]:
+        """In the end each piece of work was done at its last version; or (`unknown` ordinals) nobody can say."""
         found = []
         for name in sorted(DONE_ONCE):
             version = str(fleet.versions[name])
             for ordinal in range(fleet.replicas[name]):
-                piece = name, ordinal, version
-                codes = self._done.setdefault(piece, [])
-                if not (bool(codes) if name == "once" else 0 in codes):
-                    if keeper_died:
-                        self._excused.add(piece)
-                    elif piece not in self._excused:
-                        found.append(("work lost", f"{name}/{ordinal} version {version}: {codes}"))
+                codes = self._done.get((name, ordinal, version), [])
+                if not (bool(codes) if name == "once" else 0 in codes) and (name, ordinal) not in unknown:
+                    found.append(("work lost", f"{name}/{ordinal} version {version}: {codes}"))
         last = {(name, str(fleet.versions[name])) for name in DONE_ONCE}
         self._done = {piece: codes for piece, codes in self._done.items() if (piece[0], piece[2]) in last}
-        self._excused &= self._done.keys()
         return found

@@ -7,12 +7,14 @@ that process says it wrote. Segments that were read are removed, but for the new
 
 import gzip
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from support.chaos_ledger import Ledger, Life
+from support.chaos_absences import PIPE_BYTES, Absences, Spill
+from support.chaos_journal import Run
+from support.chaos_ledger import Ledger, Life, is_alive
 from support.chaos_worker import line_of
 
 CLOSED = re.compile(r"\.(\d{6,})(\.gz)?$")
@@ -118,22 +120,25 @@ class Logs:
         self.bytes += len(data)
         book.take(data)
 
-    def faults(self, ledger: Ledger, lives: Iterable[Life], was_unheld: Callable[[float], bool]) -> list[str]:
-        """What is wrong between what these processes say they wrote and what stands in the files.
+    def faults(self, ledger: Ledger, runs: Mapping[str, Run], absences: Absences) -> list[str]:
+        """What is wrong between what processes say they wrote and what stands in the files.
 
-        `was_unheld`: whether keeper and pump were both gone then; who ended then took the rest in his pipe along.
+        Bytes may be missing of who ended before or while keeper and pump were both gone (`absences`): what was in the
+        pipe then, which is the last that was written to it.
         """
         found = [fault for book in self.books.values() for fault in book.faults]
-        for life in lives:
-            if life.program not in self.programs:
-                continue
-            book = self.books.get(life.seat)
-            there = book.bytes.get(life.spawn, 0) if book else 0
-            least, most = ledger.progress(life)
-            of = f"{life.program}/{life.ordinal} {life.spawn} ({life.began:.2f} to {life.gone:.2f})"
-            said = f"{of}: wrote {least} to {most} bytes, {there} are there"
-            if there > most or (there < least and not was_unheld(life.gone)):
-                found.append(said)
+        for seat, lives in _by_seat(ledger.lives.values(), self.programs).items():
+            book = self.books.get(seat)
+            told = book.bytes if book else {}
+            losses: list[_Loss] = []
+            for life in lives:
+                there = told.get(life.spawn, 0)
+                least, most = ledger.progress(life)
+                loss = _Loss(life, runs.get(life.spawn), least, there)
+                losses.append(loss)
+                if there > most or (there < least and not loss.is_excused(absences)):
+                    found.append(f"{loss}; it wrote {least} to {most} bytes, {there} are there")
+            found += _not_the_last(losses, absences)
         return found
 
     def unheld(self, ledger: Ledger, lives: Iterable[Life]) -> int:
@@ -148,6 +153,73 @@ class Logs:
             book = self.books.get(life.seat)
             if book is not None and life.spawn != book.spawn:
                 book.seen.pop(life.spawn, None)
+
+
+@dataclass(slots=True)
+class _Loss:
+    """How much is missing of one process, mostly nothing."""
+
+    life: Life
+    run: Run | None
+    least: int
+    there: int
+
+    def __str__(self) -> str:
+        life = self.life
+        return f"{life.program}/{life.ordinal} {life.spawn} ({life.began:.2f} to {self.ended or 0:.2f})"
+
+    @property
+    def missing(self) -> int:
+        return max(0, self.least - self.there)
+
+    @property
+    def ended(self) -> float | None:
+        """When it wrote for the last time; None: it may still write."""
+        if self.life.gone:
+            return self.life.gone
+        return self.run.ended if self.run is not None and not is_alive(self.life) else None
+
+    @property
+    def fifo(self) -> str:
+        return "" if self.run is None else f"{self.run.uid}-{self.run.ordinal}-out"
+
+    def spill(self, absences: Absences) -> Spill | None:
+        return None if self.ended is None else absences.spill_after(self.ended)
+
+    def is_excused(self, absences: Absences) -> bool:
+        """Whether so much may be missing, looking at this process alone."""
+        spill = self.spill(absences)
+        if spill is None or self.ended is None:
+            return False
+        return self.missing <= (PIPE_BYTES if self.ended >= spill.began else spill.waiting.get(self.fifo, 0))
+
+
+def _not_the_last(losses: list[_Loss], absences: Absences) -> list[str]:
+    """A pipe that goes takes along what was written to it last: nothing from before, and not more than it held."""
+    found = []
+    spilt: dict[float, int] = {}  # beginning of the moment -> bytes of who had ended before
+    losing: _Loss | None = None
+    for loss in losses:
+        spill = loss.spill(absences)
+        if spill is None or loss.ended is None or loss.ended >= spill.began:
+            losing = None
+            continue
+        if losing is not None and losing.spill(absences) is spill and loss.there:
+            found.append(f"{losing}: {losing.missing} bytes are missing, and what {loss} wrote after it is there")
+        losing = loss if loss.missing else None
+        spilt[spill.began] = spilt.get(spill.began, 0) + loss.missing
+        if spilt[spill.began] > (held := spill.waiting.get(loss.fifo, 0)):
+            found.append(f"{loss}: {spilt[spill.began]} bytes are missing, {held} were in the pipe")
+    return found
+
+
+def _by_seat(lives: Iterable[Life], programs: frozenset[str]) -> dict[tuple[str, int], list[Life]]:
+    """Those who print, in the order in which they began."""
+    found: dict[tuple[str, int], list[Life]] = {}
+    for life in lives:
+        if life.program in programs:
+            found.setdefault(life.seat, []).append(life)
+    return found
 
 
 def _opened(path: Path) -> tuple[dict[int, Path], IO[bytes] | None]:

@@ -12,12 +12,14 @@ from io import StringIO
 from pathlib import Path
 from random import Random
 
+from reconciler.adapters.journal import SEGMENT
 from reconciler.client import ClientError
 from support.chaos_acts import Acts, Step
 from support.chaos_fleet import PRINTING, Fleet
 from support.chaos_house import House
 from support.chaos_journal import Tail
 from support.chaos_judge import Fault, Judge
+from support.chaos_keeper import KEPT
 from support.chaos_ledger import Ledger
 from support.chaos_logs import Logs
 
@@ -29,12 +31,12 @@ LOOK_SECONDS = 0.1
 class Chaos:
     """One run on one folder, from one seed."""
 
-    def __init__(self, folder: Path, seed: int, *, patient: bool = True, tell: Callable[[str], None] = print) -> None:
+    def __init__(self, folder: Path, seed: int, *, tell: Callable[[str], None] = print) -> None:
         self.seed, self.tell = seed, tell
-        self.house = House(folder, patient=patient)
+        self.house = House(folder)
         self.ledger = Ledger(folder)
         self.fleet = Fleet(self.house)
-        self.tail = Tail(self.house.state / "run" / "journal" / "segment")
+        self.tail = Tail(self.house.state / "run" / "journal" / SEGMENT, folder / KEPT)
         logs = Logs(self.house.state / "logs", PRINTING)
         self.judge = Judge(self.house, self.fleet, self.ledger, self.tail, logs)
         self.acts = Acts(self.house, self.fleet, self.ledger, lambda text: self.judge.add("not converged", text))
@@ -110,16 +112,16 @@ class Chaos:
 
     def end(self) -> None:
         self.acts.settle()
-        self.tail.close()
+        self.ledger.go_on()
         self.house.clear_strangers()
         with nullcontext() if self.judge.faults else redirect_stdout(StringIO()):  # its portrait
             self.house.end()
 
 
 @contextmanager
-def chaos_in(folder: Path, seed: int, *, patient: bool = True, tell: Callable[[str], None] = print) -> Iterator[Chaos]:
+def chaos_in(folder: Path, seed: int, *, tell: Callable[[str], None] = print) -> Iterator[Chaos]:
     """A chaos run that has begun, and is ended whatever happens."""
-    chaos = Chaos(folder, seed, patient=patient, tell=tell)
+    chaos = Chaos(folder, seed, tell=tell)
     try:
         chaos.begin()
         yield chaos
@@ -142,7 +144,7 @@ def table(chaos: Chaos) -> str:
         ("log bytes compared", f"{judge.logs.bytes:,}"),
         (
             "log bytes in pipes that nobody held",
-            f"{tally.unheld_bytes:,}, in {chaos.house.double_faults} deaths of both",
+            f"{tally.unheld_bytes:,}, in {chaos.house.absences.spills} deaths of both",
         ),
         ("back-offs measured", f"{judge.lives.waits}"),
         ("checkpoints of the journal", f"{chaos.tail.segments - 1}"),

@@ -86,6 +86,7 @@ class Me:
         """Fails at once, with a code of its choice or by a signal."""
         self.rest(0)
         if self.chance.random() < 0.3:
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # who has said how he ends, ends so
             self.note("signal", 11)
             signal.signal(signal.SIGSEGV, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGSEGV)
@@ -93,6 +94,7 @@ class Me:
 
     def tree(self) -> None:
         """Leaves somebody behind who holds on to the ordinal and has to be killed."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         if os.fork() == 0:
             os.setsid()
             for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
@@ -100,6 +102,7 @@ class Me:
             self.note("left", os.getpid())
             while True:
                 time.sleep(60)  # the lock came with the fork: until this process is gone, nobody may sit here
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         self.rest(self.chance.uniform(0.2, 1.5))
         self.leave(self.chance.choice(HARMLESS))
 
@@ -110,7 +113,7 @@ class Me:
         until = time.monotonic() + self.chance.expovariate(1 / 3.0)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # a line that has begun is finished, and counted
         while time.monotonic() < until:
-            count = self.chance.randint(1, 60) if self.chance.random() < 0.95 else 2500
+            count = self.chance.randint(1, 60) if self.chance.random() < 0.98 else 2500
             text = b"".join(line_of(self.spawn, n) for n in range(line + 1, line + count + 1))
             left = memoryview(text)
             os.pwrite(progress, PROGRESS.pack(written, written + len(text)), 0)
@@ -134,16 +137,19 @@ def line_of(spawn: str, number: int) -> bytes:
 
 
 def asked_to_end(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # who asks may be killed before he knows that he has, and ask again
     raise Ended
 
 
 def main() -> None:
     folder, mode = sys.argv[1:3]
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # from here on, whoever is asked to end says so
     me = Me(folder)
     try:
         signal.signal(signal.SIGTERM, signal.SIG_IGN if mode == "deaf" else asked_to_end)
         me.take_seat()
         me.note("start", os.environ["RECONCILER_REVISION"], os.environ.get("VERSION", "-"))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         getattr(me, "steady" if mode == "deaf" else mode)()
     except Ended:
         time.sleep(me.chance.choice((0, 0, 0.02, 0.2)))

@@ -12,5 +12,6 @@ note start "$RECONCILER_REVISION" "${VERSION:--}"
 while [ -e "$folder/pause" ]; do sleep 0.05; done
 echo "$RECONCILER_SPAWN_ID 1 ....................................."
 code=$(($$ % 2 * 3))
+trap '' TERM # from its last words on nothing but a KILL may make it end otherwise
 note end "$code" -
 exit "$code"
