@@ -1,8 +1,6 @@
 """QueueBindings for people: rows of `get qb`, `describe qb/NAME`, their part of `status`."""
 
 import json
-import sys
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -12,6 +10,7 @@ from reconciler.cli.output import note, say
 from reconciler.cli.session import nearest
 from reconciler.cli.tables import Table
 from reconciler.cli.text import age_of, duration, now, plain, wrapped
+from reconciler.cli.watching import Form, watch
 from reconciler.client import ApiFailure, Client
 
 Json = dict[str, Any]
@@ -19,7 +18,6 @@ Json = dict[str, Any]
 HEADER = ("NAME", "PROGRAM", "WAITING", "IN WORK", "RUNNING", "DESIRED", "STATE")
 WIDE_HEADER = (*HEADER[:-1], "MIN", "MAX", "OLDEST", "RATE/S", "SECONDS EACH", "STATE", "REASON", "MESSAGE")
 _STATE_COLUMN = len(HEADER) - 1
-_RECONNECT_SECONDS = 0.2
 
 
 def listed(client: Client, names: Sequence[str], selector: str, output: str | None) -> int:
@@ -170,30 +168,30 @@ def show_triggers(thing: Json) -> None:
 def watched(client: Client, names: Sequence[str], selector: str, output: str | None) -> int:
     """`get qb -w`: what there is, then every change, over restarts of the controller too."""
     chosen(client, names, selector)  # a wrong name shall not wait for ever
+    return watch(
+        lambda: client.watch_queuebindings(selector),
+        lambda thing: not names or summary.name_of(thing) in names,
+        _form(output),
+    )
+
+
+def _form(output: str | None) -> Form:
     wide = output == "wide"
-    shown = Table(WIDE_HEADER if wide else HEADER, cut=not wide)
-    headed = True
-    printed: dict[str, Any] = {}
-    while True:
-        for event in client.watch_queuebindings(selector):
-            thing = event.get("object") or {}
-            name = summary.name_of(thing)
-            if event.get("type") == "SYNCED" or (names and name not in names):
-                continue
-            if output not in (None, "wide"):
-                say(_line(thing, str(output)))
-            else:
-                cells = row(thing, wide=wide)
-                if event.get("type") == "DELETED":
-                    cells[-1 if not wide else WIDE_HEADER.index("STATE")] = "Deleted"
-                if printed.get(name) == cells:
-                    continue
-                printed[name] = cells
-                say(shown.render([cells], headed=headed))
-                headed = False
-            sys.stdout.flush()
-        note("the controller ended the watch; watching again")
-        time.sleep(_RECONNECT_SECONDS)
+    header = WIDE_HEADER if wide else HEADER
+
+    def cells(thing: Json, gone: bool) -> list[str]:
+        shown = row(thing, wide=wide)
+        if gone:
+            shown[header.index("STATE")] = "Deleted"
+        return shown
+
+    return Form(
+        lambda thing: [(summary.name_of(thing), thing)],
+        Table(header, cut=not wide) if output in (None, "wide") else None,
+        cells,
+        lambda thing: _line(thing, str(output)),
+        face=lambda thing: row(thing, wide=wide) if output in (None, "wide") else thing,
+    )
 
 
 def _document(thing: Json, output: str) -> str:

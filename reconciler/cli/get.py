@@ -1,9 +1,7 @@
 """`get`: Programs and processes as a table, JSON, YAML or names; once, or as they change."""
 
 import json
-import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import click
@@ -23,12 +21,12 @@ from reconciler.cli.session import (
 )
 from reconciler.cli.tables import Table
 from reconciler.cli.text import now, plain
+from reconciler.cli.watching import Form, watch
 from reconciler.client import ApiFailure, Client
 
 Json = dict[str, Any]
 
 FORMATS = ("json", "yaml", "wide", "name")
-_RECONNECT_SECONDS = 0.2
 
 
 class Wish(NamedTuple):
@@ -234,69 +232,37 @@ def _watch(client: Client, wish: Wish, output: str | None, selector: str) -> int
     """Print what there is, then every change, over restarts of the controller too."""
     if wish.programs and wish.processes:
         raise click.UsageError("watch one kind: `get -w` or `get ps -w`")
-    show = _shower(wish, output)
     if wish.targets:  # a wrong name shall not wait for ever
         _named(client.programs(selector).get("items", []), wish.targets, selector)
-    while True:
-        first: list[Json] | None = []
-        for event in client.watch_programs(selector):
-            if event.get("type") == "SYNCED":
-                show(first or [])
-                first = None
-                continue
-            thing = event.get("object") or {}
-            if wish.targets and summary.name_of(thing) not in {target.name for target in wish.targets}:
-                continue
-            thing["deleted"] = event.get("type") == "DELETED"
-            if first is None:
-                show([thing])
-            else:
-                first.append(thing)
-        note("the controller ended the watch; watching again")
-        time.sleep(_RECONNECT_SECONDS)
+    named = {target.name for target in wish.targets}
+    return watch(
+        lambda: client.watch_programs(selector),
+        lambda thing: not named or summary.name_of(thing) in named,
+        _form(wish, output),
+    )
 
 
-def _shower(wish: Wish, output: str | None) -> Callable[[list[Json]], None]:
-    """A function that prints things, or those of their rows that differ from what was printed of them before."""
-    wide = output == "wide"
+def _form(wish: Wish, output: str | None) -> Form:
+    wide, table = output == "wide", None
+    if output in (None, "wide"):
+        header = summary.program_header(wide=wide) if wish.programs else summary.process_header(wide=wide)
+        table = Table(header, _paint_programs if wish.programs else _paint_processes, cut=not wide)
+    return Form(
+        lambda thing: _parts(wish, thing),
+        table,
+        lambda part, gone: _cells(wish, part, wide=wide, gone=gone),
+        lambda part: _line(part, str(output)),
+    )
+
+
+def _parts(wish: Wish, thing: Json) -> Iterator[tuple[str, Json]]:
     if wish.programs:
-        table = Table(summary.program_header(wide=wide), _paint_programs, cut=not wide)
-    else:
-        table = Table(summary.process_header(wide=wide), _paint_processes, cut=not wide)
-    shown: dict[str, Any] = {}
-    is_headed = False
-
-    def show(things: list[Json]) -> None:
-        nonlocal is_headed
-        changed = []
-        for key, part in _parts(wish, things):
-            gone = part.pop("deleted", False)
-            if shown.get(key) != part or gone:
-                changed.append((part, gone))
-            shown[key] = None if gone else part
-        if not changed:
-            return
-        if output in (None, "wide"):
-            cells = [_cells(wish, part, wide=wide, gone=gone) for part, gone in changed]
-            say(table.render(cells, headed=not is_headed))
-            is_headed = True
-        else:
-            for part, _ in changed:
-                say(_line(part, str(output)))
-        sys.stdout.flush()
-
-    return show
-
-
-def _parts(wish: Wish, things: Iterable[Json]) -> Iterator[tuple[str, Json]]:
-    for thing in things:
-        if wish.programs:
-            yield summary.name_of(thing), thing
-            continue
-        for row in summary.processes_of(thing):
-            part: Json = {"kind": "Process", "program": summary.name_of(thing), **row, "deleted": thing["deleted"]}
-            if _is_chosen(part, wish.targets):
-                yield f"{part['program']}/{row.get('replica')}", part
+        yield summary.name_of(thing), thing
+        return
+    for row in summary.processes_of(thing):
+        part: Json = {"kind": "Process", "program": summary.name_of(thing), **row}
+        if _is_chosen(part, wish.targets):
+            yield f"{part['program']}/{row.get('replica')}", part
 
 
 def _cells(wish: Wish, part: Json, *, wide: bool, gone: bool) -> list[str]:

@@ -11,6 +11,7 @@ import yaml
 
 from support.calling import Call
 from support.fake_controller import FakeController, ago, condition, crashing, event, process, program
+from support.fake_engine import a_binding
 
 PROBLEM = {
     "file": "/srv/manifests/bad.yaml",
@@ -221,6 +222,28 @@ class TestWatching:
         assert self.follow(fake, "get", "ps", "-w", lines=4)[3:] == [
             "web/1   Failed    no      -     0          -      -\n",
         ]
+
+    def test_bindings_are_watched_and_what_changes_no_cell_is_not_printed(self, fake: FakeController) -> None:
+        fake.bindings = {"mails": a_binding("mails", "mail"), "prints": a_binding("prints", "print")}
+        same, changed = a_binding("mails", "mail"), a_binding("mails", "mail")
+        same["status"]["message"] = "redis: 3 waiting, still"
+        changed["status"]["runningReplicas"] = 3
+        things = [same, changed, a_binding("prints", "print")]
+        fake.changes = [{"type": "MODIFIED", "object": thing} for thing in things]
+        fake.changes.append({"type": "DELETED", "object": changed})
+        assert self.follow(fake, "get", "qb", "-w", lines=5) == [
+            "NAME     PROGRAM   WAITING   IN WORK   RUNNING   DESIRED   STATE\n",
+            "mails    mail      3         -         2         3         Active\n",
+            "prints   print     3         -         2         3         Active\n",
+            "mails    mail      3         -         3         3         Active\n",
+            "mails    mail      3         -         3         3         Deleted\n",
+        ]
+
+    def test_bindings_are_watched_as_documents_and_by_name(self, fake: FakeController) -> None:
+        fake.bindings = {"mails": a_binding("mails", "mail"), "prints": a_binding("prints", "print")}
+        (line,) = self.follow(fake, "get", "qb", "prints", "-w", "-o", "json", lines=1)
+        assert json.loads(line) == fake.bindings["prints"]
+        assert self.follow(fake, "get", "qb", "-w", "-o", "name", lines=2)[1] == "queuebinding/prints\n"
 
     def test_json_comes_one_object_per_line(self, fake: FakeController) -> None:
         fake.programs = {"web": program("web"), "mail": program("mail")}

@@ -212,32 +212,3 @@ def test_a_server_that_hangs_is_told_within_seconds_and_delays_no_restart(shop: 
     finally:
         shop.server.resume()
     eventually(lambda: condition(daemon, "Ready")[0] == "True")
-
-
-@pytest.mark.parametrize(
-    ("trigger", "reason", "words"),
-    [
-        ({"type": "sqlite", "metadata": {"path": "nowhere.sqlite", "table": "jobs"}}, "NotFound", "nowhere.sqlite"),
-        (
-            {"type": "redis", "metadata": {"url": "redis://127.0.0.1:1/0", "key": "jobs"}},
-            "ConnectionRefused",
-            "127.0.0.1:1",
-        ),
-        ({"type": "exec", "metadata": {"command": ["echo", "many"]}}, "NotANumber", "many"),
-        ({"type": "acme.io/none", "metadata": {}}, "DriverMissing", "acme.io/none"),
-        ({"type": "redis", "metadata": {"urlFromEnv": "NOT_SET", "key": "jobs"}}, "BadMetadata", "NOT_SET"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_what_cannot_be_read_is_a_condition_that_says_what_to_do(
-    daemon: Daemon, trigger: dict[str, Any], reason: str, words: str
-) -> None:
-    daemon.declare("taker", *daemon.worker("steady"), replicas=2)
-    binding = {"scaleTargetRef": {"name": "taker"}, "maxReplicaCount": 8, "triggers": [trigger]}
-    document = {"apiVersion": "reconciler/v1", "kind": "QueueBinding", "metadata": {"name": "jobs"}, "spec": binding}
-    daemon.write("binding.yaml", yaml.safe_dump(document))
-    daemon.start()
-    eventually(lambda: condition(daemon, "Ready") == ("False", reason), within=10)
-    eventually(lambda: running(daemon) == 2, "the written count, since nobody knows better")
-    told = daemon.cli("status", code=1).out
-    assert words in " ".join(told.split())

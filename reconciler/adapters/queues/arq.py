@@ -3,12 +3,10 @@
 What is in work shows by a key of its own, `arq:in-progress:ID`: the oldest due ones are looked up, up to a bound.
 """
 
-from reconciler.adapters.queues import opening
 from reconciler.adapters.queues.readings import combined, number
-from reconciler.adapters.queues.redisreader import POLLING_SECONDS, RedisReader, Session
+from reconciler.adapters.queues.redisreader import RedisDriver, Session
 from reconciler.model.metadata import Arq
 from reconciler.model.queues import QueueReading
-from reconciler.ports import QueueAsked
 
 _MOST_READ = 500
 
@@ -36,13 +34,8 @@ def _queue(key: str, session: Session) -> QueueReading:
     )
 
 
-class _Driver:
-    polling_seconds = POLLING_SECONDS
-
-    def open(self, asked: QueueAsked) -> RedisReader:
-        """Make a reader."""
-        settings = opening.settings(asked, Arq)
-        return RedisReader(settings, lambda session: combined([_queue(key, session) for key in settings.queues]))
+def _look(settings: Arq, session: Session) -> QueueReading:
+    return combined([_queue(key, session) for key in settings.queues])
 
 
-DRIVER = _Driver()
+DRIVER = RedisDriver(Arq, _look)

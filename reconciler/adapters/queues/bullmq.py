@@ -1,11 +1,9 @@
 """The `bullmq` trigger: BullMQ's list of what waits, its sorted sets by priority and by time, and what is active."""
 
-from reconciler.adapters.queues import opening
 from reconciler.adapters.queues.readings import age, combined, number
-from reconciler.adapters.queues.redisreader import POLLING_SECONDS, RedisReader, Session
+from reconciler.adapters.queues.redisreader import RedisDriver, Session
 from reconciler.model.metadata import BullMq
 from reconciler.model.queues import QueueReading
-from reconciler.ports import QueueAsked
 
 _SCALE = 0x1000
 """The score of what is delayed is milliseconds times this, plus a counter that keeps the order."""
@@ -51,15 +49,8 @@ def _queue(prefix: str, name: str, session: Session) -> QueueReading:
     )
 
 
-class _Driver:
-    polling_seconds = POLLING_SECONDS
-
-    def open(self, asked: QueueAsked) -> RedisReader:
-        """Make a reader."""
-        settings = opening.settings(asked, BullMq)
-        return RedisReader(
-            settings, lambda session: combined([_queue(settings.prefix, name, session) for name in settings.queues])
-        )
+def _look(settings: BullMq, session: Session) -> QueueReading:
+    return combined([_queue(settings.prefix, name, session) for name in settings.queues])
 
 
-DRIVER = _Driver()
+DRIVER = RedisDriver(BullMq, _look)

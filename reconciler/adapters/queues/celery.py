@@ -7,12 +7,10 @@ all of that is in the hash `unacked`, for all queues of a database. Who owns whi
 import json
 from typing import Any
 
-from reconciler.adapters.queues import opening
 from reconciler.adapters.queues.readings import number
-from reconciler.adapters.queues.redisreader import POLLING_SECONDS, RedisReader, Session
+from reconciler.adapters.queues.redisreader import RedisDriver, Session
 from reconciler.model.metadata import Celery
 from reconciler.model.queues import QueueReading
-from reconciler.ports import QueueAsked
 
 _SEPARATOR = "\x06\x16"  # between a queue's name and a priority other than the first
 _MOST_READ = 200  # messages of `unacked` that are looked into
@@ -59,13 +57,4 @@ def _queue_of(message: Any) -> str | None:
         return None
 
 
-class _Driver:
-    polling_seconds = POLLING_SECONDS
-
-    def open(self, asked: QueueAsked) -> RedisReader:
-        """Make a reader."""
-        settings = opening.settings(asked, Celery)
-        return RedisReader(settings, lambda session: _look(settings, session))
-
-
-DRIVER = _Driver()
+DRIVER = RedisDriver(Celery, _look)

@@ -6,13 +6,12 @@ from typing import Any
 import pymysql
 from pymysql.err import MySQLError
 
-from reconciler.adapters.queues import opening, sql
+from reconciler.adapters.queues import sql
 from reconciler.adapters.queues.connections import Hold, Kept, Lost, dial, tls_context, untrusted
 from reconciler.adapters.queues.limits import SOCKET_SECONDS
 from reconciler.adapters.queues.urls import Url
 from reconciler.model.metadata import Mysql
 from reconciler.model.queues import QueueReadFailed, QueueReading
-from reconciler.ports import QueueAsked
 
 _LOCK_SECONDS = 1
 _REASONS = {
@@ -121,15 +120,6 @@ class MysqlReader:
         return QueueReadFailed("ServerError", f"{self._what}: {text}")
 
 
-class _Driver:
-    polling_seconds = sql.POLLING_SECONDS
-
-    def open(self, asked: QueueAsked) -> MysqlReader:
-        """Make a reader."""
-        settings = opening.settings(asked, Mysql)
-        return MysqlReader(settings, sql.Question(settings, asked.count_at_most, "`"))
-
-
-DRIVER = _Driver()
+DRIVER = sql.SqlDriver(Mysql, MysqlReader, "`")
 READER = MysqlReader
 """For who asks a question of its own: laravel."""

@@ -9,13 +9,12 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from reconciler.adapters.queues import opening, sql
+from reconciler.adapters.queues import sql
 from reconciler.adapters.queues.connections import Hold, Kept, Leash, Lost
 from reconciler.adapters.queues.limits import CALL_SECONDS
 from reconciler.model.masking import masked
 from reconciler.model.metadata import Postgresql
 from reconciler.model.queues import QueueReadFailed, QueueReading
-from reconciler.ports import QueueAsked
 
 _CONNECT_SECONDS = 2  # the least that the library allows
 _LIMITS = "SELECT set_config('statement_timeout', %s, true), set_config('lock_timeout', %s, true)"
@@ -152,15 +151,6 @@ def notifying(table: str, channel: str) -> str:
     )
 
 
-class _Driver:
-    polling_seconds = sql.POLLING_SECONDS
-
-    def open(self, asked: QueueAsked) -> PostgresqlReader:
-        """Make a reader."""
-        settings = opening.settings(asked, Postgresql)
-        return PostgresqlReader(settings, sql.Question(settings, asked.count_at_most, '"'))
-
-
-DRIVER = _Driver()
+DRIVER = sql.SqlDriver(Postgresql, PostgresqlReader, '"')
 READER = PostgresqlReader
 """For who asks a question of its own: laravel."""

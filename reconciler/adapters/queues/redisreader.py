@@ -6,16 +6,20 @@ when something comes it moves the head to where it was. Who waits has a reader o
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+from reconciler.adapters.queues import opening
 from reconciler.adapters.queues.connections import Kept
 from reconciler.adapters.queues.limits import CALL_SECONDS, SOCKET_SECONDS
 from reconciler.adapters.queues.readings import wall_seconds
 from reconciler.adapters.queues.resp import Argument, ErrorReply, Place, Resp
 from reconciler.model.metadata import RedisServer
 from reconciler.model.queues import QueueReadFailed, QueueReading
+from reconciler.ports import QueueAsked
 
 POLLING_SECONDS = 0.2
+
+S = TypeVar("S", bound=RedisServer)
 
 
 class Session:
@@ -94,3 +98,17 @@ class RedisReader:
     def close(self) -> None:
         """Let the connection go; a wait in another thread ends."""
         self._kept.close()
+
+
+class RedisDriver(Generic[S]):
+    """Implements ports.QueueDriver for a kind of queue: its settings, and how to look with them."""
+
+    polling_seconds = POLLING_SECONDS
+
+    def __init__(self, model: type[S], look: Callable[[S, Session], QueueReading]) -> None:
+        self._model, self._look = model, look
+
+    def open(self, asked: QueueAsked) -> RedisReader:
+        """Make a reader."""
+        settings = opening.settings(asked, self._model)
+        return RedisReader(settings, lambda session: self._look(settings, session))

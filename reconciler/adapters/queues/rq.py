@@ -1,11 +1,9 @@
 """The `rq` trigger: RQ's list, the due entries of its schedule, and its registry of what is being worked on."""
 
-from reconciler.adapters.queues import opening
 from reconciler.adapters.queues.readings import age, combined, number, soonest
-from reconciler.adapters.queues.redisreader import POLLING_SECONDS, RedisReader, Session
+from reconciler.adapters.queues.redisreader import RedisDriver, Session
 from reconciler.model.metadata import Rq
 from reconciler.model.queues import QueueReading
-from reconciler.ports import QueueAsked
 
 
 def _queue(name: str, session: Session) -> QueueReading:
@@ -35,13 +33,8 @@ def _queue(name: str, session: Session) -> QueueReading:
     )
 
 
-class _Driver:
-    polling_seconds = POLLING_SECONDS
-
-    def open(self, asked: QueueAsked) -> RedisReader:
-        """Make a reader."""
-        settings = opening.settings(asked, Rq)
-        return RedisReader(settings, lambda session: combined([_queue(name, session) for name in settings.queues]))
+def _look(settings: Rq, session: Session) -> QueueReading:
+    return combined([_queue(name, session) for name in settings.queues])
 
 
-DRIVER = _Driver()
+DRIVER = RedisDriver(Rq, _look)

@@ -7,12 +7,10 @@ more than some: with a process running it does not stay there for long.
 import json
 from typing import Any
 
-from reconciler.adapters.queues import opening
 from reconciler.adapters.queues.readings import age, number, oldest, soonest
-from reconciler.adapters.queues.redisreader import POLLING_SECONDS, RedisReader, Session
+from reconciler.adapters.queues.redisreader import RedisDriver, Session
 from reconciler.model.metadata import Sidekiq
 from reconciler.model.queues import QueueReading
-from reconciler.ports import QueueAsked
 
 _LATER = ("schedule", "retry")
 _MOST_READ = 200
@@ -58,13 +56,4 @@ def _field(text: Any, name: str) -> Any:
         return None
 
 
-class _Driver:
-    polling_seconds = POLLING_SECONDS
-
-    def open(self, asked: QueueAsked) -> RedisReader:
-        """Make a reader."""
-        settings = opening.settings(asked, Sidekiq)
-        return RedisReader(settings, lambda session: _look(settings, session))
-
-
-DRIVER = _Driver()
+DRIVER = RedisDriver(Sidekiq, _look)

@@ -5,17 +5,21 @@ A query gives one row: a single number, or columns named as the fields of QueueR
 """
 
 import re
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
+from reconciler.adapters.queues import opening
 from reconciler.adapters.queues.readings import number, reading_by_name
 from reconciler.model.metadata import Counting
 from reconciler.model.queues import QueueReadFailed, QueueReading
+from reconciler.ports import QueueAsked, QueueReader
 
 STATEMENT_MILLISECONDS = 1500
 """How long the server may work on a query: less than a call may last, so that the server ends it, not we."""
 
 POLLING_SECONDS = 1.0
+
+C = TypeVar("C", bound=Counting)
 
 _NAME_PART = re.compile(r'"(?:[^"]|"")+"|`(?:[^`]|``)+`|[^."`]+')
 
@@ -61,6 +65,20 @@ class Question:
         waiting = 0.0 if value is None else number(value, self.what)  # the sum of no rows is null
         at_least = self._at_most is not None and waiting >= self._at_most
         return QueueReading(waiting, at_least=at_least, found=f"{self.what}: {waiting:g}{' or more' * at_least}")
+
+
+class SqlDriver(Generic[C]):
+    """Implements ports.QueueDriver for a server of databases: its settings, its reader, and its dialect's quote."""
+
+    polling_seconds = POLLING_SECONDS
+
+    def __init__(self, model: type[C], reader: Callable[[C, Asking], QueueReader], quote: str) -> None:
+        self._model, self._reader, self._quote = model, reader, quote
+
+    def open(self, asked: QueueAsked) -> QueueReader:
+        """Make a reader."""
+        settings = opening.settings(asked, self._model)
+        return self._reader(settings, Question(settings, asked.count_at_most, self._quote))
 
 
 def quoted(name: str, quote: str) -> str:
