@@ -58,6 +58,15 @@ def command(launch: Launch, env: dict[str, str], own_nice: int) -> tuple[tuple[s
     return (*stages, *launch.argv), env
 
 
+def entering(directory: str, command: str) -> tuple[str, ...]:
+    """What to put before the arguments so that the new process enters its directory itself, and we need not."""
+    env = tool("env", "workingDir")
+    # It takes a command with a `=` for a variable, and as a part of busybox it enters no directory.
+    if "=" in command or os.path.basename(os.path.realpath(env)) != "env":
+        return ("/bin/sh", "-c", 'cd -- "$0" && exec "$@"', directory)
+    return (env, "-C", directory)
+
+
 def is_loader_variable(name: str) -> bool:
     """Whether this variable makes a program load or read what it names, before its first line runs."""
     return name.startswith(_LOADER_PREFIX) or name in _LOADER_NAMES

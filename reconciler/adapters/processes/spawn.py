@@ -2,7 +2,8 @@
 
 posix_spawn suspends us until the exec and copies no memory; what it cannot set (directory, umask, affinity, soft
 limits) is set on ourselves around it and put back. That is why spawns come from one thread, and why the controller
-uses absolute paths only.
+uses absolute paths only. Where a directory or a command is on a file system that may hang, the new process goes there
+by itself: then it is the one that waits.
 """
 
 import os
@@ -12,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from reconciler.adapters.processes import procfs, reasons, shim
+from reconciler.hostmounts import SILENT, Mounts
 from reconciler.model.launch import Credentials, Launch
 from reconciler.ports import SpawnFailed
 
@@ -29,7 +31,10 @@ SoftLimit = tuple[int, tuple[int, int], tuple[int, int]]  # number, what a proce
 class Spawner:
     """Turns a Launch into a running process. Keeps what is the same for all."""
 
-    def __init__(self, boot_limits: Mapping[str, tuple[int, int]], *, marked: bool) -> None:
+    def __init__(
+        self, boot_limits: Mapping[str, tuple[int, int]], *, marked: bool, mounts: Mounts | None = None
+    ) -> None:
+        self._mounts = mounts or Mounts()
         _keep_descriptors_to_ourselves()
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self._umask = os.umask(0o022)
@@ -48,11 +53,14 @@ class Spawner:
         if self._null >= 0:
             os.close(self._null)
             self._null = -1
+        self._mounts.close()
 
     def spawn(self, launch: Launch, spawn_id: str, mark: int, now: float) -> int:
         """Start the process and return its pid. It is a session leader, and ours to reap. Raises SpawnFailed."""
         env = launch.env.copy()
         env[procfs.SPAWN_ID] = spawn_id
+        if not self._mounts.all_solid and not self._is_solid(launch, env):
+            return self._start_from_here(launch, env, mark if self._marked else 0)
         try:
             os.chdir(launch.cwd)
         except OSError as error:
@@ -66,10 +74,37 @@ class Spawner:
         finally:
             os.chdir(_HOME)
 
-    def _start(self, launch: Launch, env: dict[str, str], mark: int, now: float) -> int:
-        argv = launch.argv
+    def _is_solid(self, launch: Launch, env: dict[str, str]) -> bool:
+        """Whether we may go there and exec ourselves. Raises SpawnFailed where nobody should."""
+        command = launch.argv[0]
+        searched = [each for each in env.get("PATH", os.defpath).split(":") if each.startswith("/")]
+        paths = [launch.cwd, *([os.path.join(launch.cwd, command)] if "/" in command else searched)]
+        for path in paths:
+            if not self._mounts.answers(path):
+                raise SpawnFailed(f"{path}: {SILENT}")
+        return all(map(self._mounts.is_solid, paths))
+
+    def _start_from_here(self, launch: Launch, env: dict[str, str], mark: int) -> int:
+        """Start what goes there by itself. That it cannot be run is seen by its exit, then, and not foreseen."""
+        launch, argv = self._without_change(launch), launch.argv
+        if shim.is_needed(launch):
+            argv, env = shim.command(launch, env, self._nice)
+        argv = (*shim.entering(launch.cwd, argv[0]), *argv)
+        try:
+            return self._spawn(argv[0], argv, env, launch, mark)
+        except ValueError as error:
+            raise SpawnFailed(f"{launch.argv[0]!r}: {error}") from None
+        except OSError as error:
+            raise SpawnFailed(reasons.explain(error, launch, argv[0])) from None
+
+    def _without_change(self, launch: Launch) -> Launch:
+        """Where the process is to be who we are, there is nothing to change, and only root could."""
         if launch.credentials is not None and same_user(launch.credentials, self._powers.own):
-            launch = replace(launch, credentials=None)  # nothing to change, and only root could
+            return replace(launch, credentials=None)
+        return launch
+
+    def _start(self, launch: Launch, env: dict[str, str], mark: int, now: float) -> int:
+        launch, argv = self._without_change(launch), launch.argv
         if shim.is_needed(launch):
             refusal = reasons.refusal(launch, self._powers, self._nice)
             if refusal is not None:

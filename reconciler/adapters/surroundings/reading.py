@@ -24,6 +24,7 @@ from reconciler.core.launching import (
 )
 from reconciler.core.outputs import is_absolute
 from reconciler.hostfiles import Missing, Refused, content
+from reconciler.hostmounts import SILENT, Mounts
 from reconciler.model.launch import Credentials
 from reconciler.model.parts import EnvFrom, FromFile
 from reconciler.model.program import ProgramSpec
@@ -42,17 +43,19 @@ class Surroundings:
         environment: Mapping[str, str] | None = None,
         base_path: str = "",
         accounts: Accounts | None = None,
+        mounts: Mounts | None = None,
     ) -> None:
         """`environment` is the controller's, for `inheritEnv`; `base_path` replaces the usual PATH (`up`)."""
         self._environment = dict(os.environ if environment is None else environment)
         self._base_path = base_path
         self._accounts = accounts or Accounts()
+        self._mounts = mounts or Mounts()
         self._good: dict[str, dict[Hashable, Any]] = {}
         self._watched: dict[str, tuple[Watched, ...]] = {}
 
     def read(self, name: str, spec: ProgramSpec) -> Facts:
         """The facts for the Program of this name. Never raises for what a host can do to it."""
-        reading = _Reading(self._good.get(name, {}))
+        reading = _Reading(self._good.get(name, {}), self._mounts)
         facts = reading.facts(name, spec, self._accounts, self._environment, self._base_path)
         self._good[name] = reading.good  # of this spec only: what it no longer names is forgotten
         self._watched[name] = tuple(reading.watched)
@@ -61,7 +64,7 @@ class Surroundings:
     def fingerprint(self, name: str) -> tuple[object, ...]:
         """Of all that the last reading depends on; other than `Facts.fingerprint`: read again. Empty: on nothing."""
         watched = self._watched.get(name)
-        return tuple([each.look() for each in watched]) if watched else ()
+        return tuple([_looked_at(each, self._mounts) for each in watched]) if watched else ()
 
     def forget(self, name: str) -> None:
         """The Program is gone."""
@@ -72,8 +75,8 @@ class Surroundings:
 class _Reading:
     """One reading of one spec."""
 
-    def __init__(self, before: Mapping[Hashable, Any]) -> None:
-        self._before = before
+    def __init__(self, before: Mapping[Hashable, Any], mounts: Mounts) -> None:
+        self._before, self._mounts = before, mounts
         self.good: dict[Hashable, Any] = {}
         self.problems: list[str] = []
         self.startable = True
@@ -101,9 +104,11 @@ class _Reading:
             fingerprint=tuple(self.watched.values()),
         )
 
-    def _kept(self, key: Hashable, what: str, get: Callable[[], _Value]) -> _Value | None:
+    def _kept(self, key: Hashable, what: str, get: Callable[[], _Value], path: str = "") -> _Value | None:
         """What is there now; else the problem, and what was there when it was last good."""
         try:
+            if path and not self._mounts.answers(path):
+                raise Refused(SILENT)
             self.good[key] = value = get()
         except Refused as refusal:
             if key not in self._before:
@@ -117,7 +122,7 @@ class _Reading:
 
     def _watch(self, watched: Watched) -> None:
         """From before it is read: what changes meanwhile is then seen as a change."""
-        self.watched[watched] = watched.look()
+        self.watched[watched] = _looked_at(watched, self._mounts)
 
     def _identity(self, spec: ProgramSpec, accounts: Accounts) -> Identity:
         asked = (spec.user, spec.group, spec.supplementary_groups)
@@ -139,7 +144,8 @@ class _Reading:
             self._watch(Watched(source.file))
             before = {**base, **found}
             get = partial(_env_file, source, before, reader)
-            read = self._kept(("envFrom", source.file, source.optional), f"env file {source.file}: ", get)
+            key = ("envFrom", source.file, source.optional)
+            read = self._kept(key, f"env file {source.file}: ", get, source.file)
             if read is None:
                 self.startable = False
                 continue
@@ -154,7 +160,8 @@ class _Reading:
         for name, source in sources.items():
             self._watch(Watched(source.from_file))
             get = partial(_value, name, source.from_file, reader)
-            read = self._kept(("env", name, source.from_file), f"env.{name}: file {source.from_file}: ", get)
+            what = f"env.{name}: file {source.from_file}: "
+            read = self._kept(("env", name, source.from_file), what, get, source.from_file)
             if read is None:
                 self.startable = False
                 continue
@@ -176,7 +183,7 @@ class _Reading:
         watched = Watched(written, link=True)
         self._watch(watched)
         get = partial(directory, written)
-        real = self._kept(("workingDir", written), f"working directory {written}: ", get)
+        real = self._kept(("workingDir", written), f"working directory {written}: ", get, written)
         if real is None:
             return written
         if real == os.path.normpath(written):
@@ -185,6 +192,11 @@ class _Reading:
         else:
             self.digests["workingDir"] = _digest([os.fsencode(real)])
         return real
+
+
+def _looked_at(watched: Watched, mounts: Mounts) -> tuple[object, ...]:
+    """How it is now. One that does not answer is another than before, and so it is when it answers again."""
+    return watched.look() if mounts.answers(watched.path) else (watched.path, SILENT)
 
 
 class _Read(NamedTuple):
