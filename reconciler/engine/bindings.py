@@ -279,8 +279,9 @@ class Bindings:
         binding.overdue = self._scheduling.later(interval + ANSWER_SECONDS, lambda: self._silent(binding))
 
     def _silent(self, binding: Binding) -> None:
-        """Its thread hangs in a driver: what it says is that nobody knows."""
+        """Its thread hangs in a driver, or could not be started: what it says is that nobody knows."""
         binding.overdue = None
+        self.look(binding)  # which starts it where it is missing
         silent = QueueReadFailed("TimedOut", f"no answer for more than {ANSWER_SECONDS:g} s")
         self._answered(binding, [silent] * len(binding.asked))
 

@@ -10,6 +10,7 @@ import pytest
 from reconciler.adapters.queues.meters import Threads
 from reconciler.model.queues import QueueReadFailed, QueueReading
 from reconciler.ports import QueueAnswer, QueueAsked, QueueMeter, QueueReader
+from support.servers import until
 
 SOON = 10.0  # a deadline, not a pause
 NEVER_POLLED = 3600.0
@@ -214,6 +215,72 @@ def test_nothing_is_told_after_the_end_and_connections_are_let_go(rig: Rig) -> N
     late()
     assert len(rig.answers) == 1
     assert all(reader.closed.wait(SOON) for reader in server.opened)
+
+
+def test_a_wait_that_begins_while_the_meter_is_closed_ends(rig: Rig) -> None:
+    class Closing(Reader):
+        @property
+        def can_wait(self) -> bool:
+            rig.meters[0].close()  # between the question whether it is closed and the wait
+            return True
+
+    class Sly(Server):
+        def open(self, asked: QueueAsked) -> Reader:
+            reader = Closing(self)
+            self.opened.append(reader)
+            return reader
+
+    begun = threading.Semaphore(0)
+    server = Sly(0)
+    rig.open(server, find=lambda kind: begun.acquire(timeout=SOON) and server)
+    begun.release()
+    until(lambda: "queue mails" not in thread_names(), SOON, "its thread ends")
+    until(lambda: "queue wait mails" not in thread_names(), SOON, "and so does the one that would wait")
+    assert all(reader.closed.is_set() for reader in server.opened)
+
+
+def thread_names() -> list[str]:
+    return [thread.name for thread in threading.enumerate()]
+
+
+@pytest.fixture
+def full(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """A host on which no thread can be started whose name begins so, until it is told another beginning."""
+    start, refused = threading.Thread.start, ["-"]
+
+    def start_or_refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith(refused[0]):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_or_refuse)
+    return lambda name: refused.__setitem__(0, name)
+
+
+def test_a_host_without_room_for_its_thread_is_told_and_it_begins_when_it_is_asked_to_look(
+    rig: Rig, full: Callable[[str], None]
+) -> None:
+    full("queue mails")
+    meter = rig.open(Server(3))
+    (failed,) = rig.next()
+    assert isinstance(failed, QueueReadFailed)
+    assert "limit of processes" in str(failed)
+    full("-")
+    meter.look()
+    assert rig.next() == [QueueReading(3)]
+
+
+def test_a_host_without_room_for_a_thread_that_waits_is_polled(rig: Rig, full: Callable[[str], None]) -> None:
+    full("queue wait")
+    server = Server(0, can_wait=True)
+    meter = rig.open(server)
+    rig.next()
+    meter.look()
+    assert rig.next() == [QueueReading(0)]
+    full("-")
+    meter.look()
+    rig.next()
+    assert server.waited_for.acquire(timeout=SOON)
 
 
 def test_a_server_that_cannot_be_waited_on_after_all_is_polled(rig: Rig) -> None:

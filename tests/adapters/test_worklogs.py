@@ -2,6 +2,7 @@
 
 import os
 import queue
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -123,6 +124,16 @@ class TestThreads:
         monkeypatch.setattr(worklogs, "activities", fault)
         assert self.look([]) == {}
         assert "cannot be told from their logs" in caplog.text
+
+    def test_a_host_without_room_for_a_thread_tells_nothing_later(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        path.write_bytes(BEGUN)
+        assert self.look([WorkLog(0, str(path))]) == {}
 
     def test_a_loop_that_is_gone_is_told_nothing(self, path: Path) -> None:
         refused: queue.Queue[None] = queue.Queue()

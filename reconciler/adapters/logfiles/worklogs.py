@@ -31,7 +31,11 @@ class WorkLogThreads:
 
     def look(self, logs: Sequence[WorkLog], told: Callable[[Mapping[int, Activity]], None]) -> None:
         """Begin a look."""
-        threading.Thread(target=self._look, args=(logs, told), name="work logs", daemon=True).start()
+        thread = threading.Thread(target=self._look, args=(logs, told), name="work logs", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the host has no room for another
+            self._call_in_loop(lambda: told({}))
 
     def _look(self, logs: Sequence[WorkLog], told: Callable[[Mapping[int, Activity]], None]) -> None:
         found: Mapping[int, Activity] = {}

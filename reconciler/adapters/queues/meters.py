@@ -91,17 +91,19 @@ class Meter:
         told: Callable[[Sequence[QueueAnswer]], None],
         call_in_loop: CallInLoop,
     ) -> None:
-        self._asking, self._polling_seconds = asking, polling_seconds
+        self._name, self._asking, self._polling_seconds = name, asking, polling_seconds
         self._told, self._call_in_loop = told, call_in_loop
         self._closed = False
         self._wake = threading.Event()
         self._breath = threading.Event()  # set when closed: a pause that ends then
         self._waiters: dict[int, Waiter] = {}
-        self._thread = threading.Thread(target=self._run, name=f"queue {name}", daemon=True)
-        self._thread.start()
+        self._begun = False
+        self._begin()
 
     def look(self) -> None:
         """Ask now."""
+        if not self._begun and not self._closed:
+            self._begin()
         self._wake.set()
 
     def close(self) -> None:
@@ -112,6 +114,15 @@ class Meter:
         for waiter in list(self._waiters.values()):
             waiter.close()
 
+    def _begin(self) -> None:
+        thread = threading.Thread(target=self._run, name=f"queue {self._name}", daemon=True)
+        try:
+            thread.start()
+            self._begun = True
+        except RuntimeError:
+            text = "nobody can ask: no thread can be started; the limit of processes is reached, or memory is short"
+            self._tell([QueueReadFailed("TimedOut", text)] * len(self._asking))
+
     def _run(self) -> None:
         while not self._closed:
             self._wake.clear()
@@ -120,6 +131,8 @@ class Meter:
             self._let_wait(answers)
             self._breath.wait(BREATH_SECONDS)
             self._wake.wait(self.polling_seconds)
+        for waiter in self._waiters.values():
+            waiter.close()  # it may have begun while this was being closed
         for each in self._asking:
             if each.reader is not None:
                 each.reader.close()
@@ -147,19 +160,23 @@ class Meter:
             if self._closed or not (isinstance(answer, QueueReading) and answer.waiting <= 0 and each.can_wait()):
                 continue
             if index not in self._waiters:
-                self._waiters[index] = Waiter(each, self.look)
+                try:
+                    self._waiters[index] = Waiter(self._name, each, self.look)
+                except RuntimeError:
+                    continue  # no thread can be started: it is looked at as often as ever
             self._waiters[index].arm()
 
 
 class Waiter:
     """A thread with a connection of its own that sleeps in the server until something comes."""
 
-    def __init__(self, asking: Asking, look: Callable[[], None]) -> None:
+    def __init__(self, name: str, asking: Asking, look: Callable[[], None]) -> None:
+        """Raises RuntimeError when no thread can be started."""
         self._asking, self._look = asking, look
         self._armed = threading.Event()
         self._closed = threading.Event()
         self._reader: QueueReader | None = None
-        threading.Thread(target=self._run, name="queue wait", daemon=True).start()
+        threading.Thread(target=self._run, name=f"queue wait {name}", daemon=True).start()
 
     def arm(self) -> None:
         """The queue is empty: wait."""
