@@ -173,7 +173,7 @@ class App:
             safe_mode=safe_mode,
             daemon=self._daemon,
         )
-        publisher = Publisher(clock, store, builder, conditions.of, scheduling.later)
+        publisher = Publisher(clock, store, builder, conditions.of, scheduling.later, loop.is_busy)
         loop.publisher = self._publisher = publisher
         in_loop = self._loop.call_soon_threadsafe
         choosing = Choosing(scheduling, builder, WorkLogThreads(in_loop))

@@ -98,6 +98,10 @@ class Loop:
         """Decide nothing any more: somebody else will. What ends is still written down."""
         self.held = True
 
+    def is_busy(self) -> bool:
+        """Whether a pass is waited for."""
+        return self._scheduled
+
     def _schedule(self) -> None:
         if self._queue and not (self._scheduled or self._observing or self.held):
             self._scheduled = True

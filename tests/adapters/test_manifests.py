@@ -9,6 +9,7 @@ from watchdog.events import FileClosedEvent, FileDeletedEvent, FileModifiedEvent
 
 from reconciler.adapters.documents import parse
 from reconciler.adapters.manifests import Bulk, ManifestDirectory, contents
+from reconciler.adapters.manifests import bulk as bulk_module
 from reconciler.adapters.manifests.survey import survey
 from reconciler.model.objects import FileReading, Scan
 
@@ -421,6 +422,26 @@ async def test_a_link_swap_as_kubelet_does_it(root: Path) -> None:
 
 
 class TestBulk:
+    @pytest.fixture(autouse=True)
+    def _twenty_are_few(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(bulk_module, "FEW_FILES", 20)
+
+    @pytest.mark.parametrize(("files", "asks"), [(20, False), (21, True)])
+    async def test_a_few_are_parsed_without_a_helper(self, root: Path, tmp_path: Path, files: int, asks: bool) -> None:
+        for number in range(files):
+            (root / f"p{number:03d}.yaml").write_text(program(f"p{number}"))
+        bulk = Bulk(parse, command=("/bin/sh", "-c", f": > {tmp_path}/asked"))
+        scan = await ManifestDirectory(str(root), parse, bulk).rescan()
+        assert (tmp_path / "asked").exists() is asks
+        assert sum(len(reading.manifests) for reading in scan.files.values()) == files
+
+    async def test_a_large_one_is_not_a_few(self, root: Path, tmp_path: Path) -> None:
+        (root / "a.yaml").write_text(program("a") + "#" * bulk_module.FEW_BYTES)
+        bulk = Bulk(parse, command=("/bin/sh", "-c", f": > {tmp_path}/asked"))
+        scan = await ManifestDirectory(str(root), parse, bulk).rescan()
+        assert (tmp_path / "asked").exists()
+        assert sum(len(reading.manifests) for reading in scan.files.values()) == 1
+
     async def test_many_files_are_parsed_elsewhere(self, root: Path) -> None:
         for number in range(200):
             (root / f"p{number:03d}.yaml").write_text(program(f"p{number}"))

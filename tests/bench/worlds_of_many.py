@@ -143,7 +143,7 @@ class Engineroom:
         ports = Ports(clock, self.journal, self.kernel, quiet)
         self.loop = Loop(ports, scheduling, builder, "a1b2c3d4-")
         conditions = Conditions(quiet, self.journal, quiet.trouble, running_as_root=False, safe_mode=False, daemon=dict)
-        self.publisher = Publisher(clock, quiet, builder, conditions.of, self.alarms.later)
+        self.publisher = Publisher(clock, quiet, builder, conditions.of, self.alarms.later, self.loop.is_busy)
         self.loop.publisher = self.publisher
         choosing = Choosing(scheduling, builder, quiet)
         self.programs = Programs(clock, quiet, builder, self.loop, self.publisher, choosing)

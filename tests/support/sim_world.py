@@ -82,7 +82,7 @@ class Controller:
         conditions = Conditions(
             Sources(), self.journal, lambda _: None, running_as_root=False, safe_mode=False, daemon=dict
         )
-        publisher = Publisher(clock, world.store, builder, conditions.of, self.schedule.poll_later)
+        publisher = Publisher(clock, world.store, builder, conditions.of, self.schedule.poll_later, self.loop.is_busy)
         self.loop.publisher = publisher
         self.choosing = Choosing(scheduling, builder, FakeWorkLogs(world.disk, self.schedule))
         self.programs = Programs(clock, world.store, builder, self.loop, publisher, self.choosing)

@@ -26,7 +26,8 @@ LENGTH = struct.Struct("!I")
 BATCH_FILES = 64
 BATCH_BYTES = 1 << 20
 MAX_HELPERS = 4
-INLINE_FILES, INLINE_BYTES = 20, 64 << 10  # up to here the loop does not notice
+# So little is done in a thread before a helper is even there: interpreter and imports take as long as 1,000 manifests.
+FEW_FILES, FEW_BYTES = 200, 128 << 10
 
 
 class Source(NamedTuple):
@@ -57,10 +58,10 @@ class Bulk:
                 group.create_task(self._serve(remaining, turns, done))
 
     async def parse_all(self, sources: Sequence[tuple[bytes, str, str | None]]) -> list[FileReading]:
-        """Have inputs that are in memory parsed, in their order; a few small ones right here."""
+        """Have inputs that are in memory parsed, in their order."""
         asked = [Source(*source) for source in sources]
-        if len(asked) <= INLINE_FILES and sum(len(source.content) for source in asked) <= INLINE_BYTES:
-            return [self._parse(*source) for source in asked]
+        if is_little(len(asked), sum(len(source.content) for source in asked)):
+            return await asyncio.to_thread(lambda: [self._parse(*source) for source in asked])
         # Two inputs may have the same name and content: each is known by its place.
         places = {id(source): place for place, source in enumerate(asked)}
         readings: list[FileReading] = [FileReading()] * len(asked)
@@ -186,6 +187,11 @@ class _Helper:
 def _environment() -> dict[str, str]:
     """The helper has to find this package, however it was found here."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+
+
+def is_little(files: int, size: int) -> bool:
+    """Whether so many inputs of so many bytes are not worth a helper."""
+    return files <= FEW_FILES and size <= FEW_BYTES
 
 
 def batched(sources: Iterable[Source]) -> Iterator[list[Source]]:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from reconciler.adapters.manifests.bulk import INLINE_BYTES, INLINE_FILES, Bulk, Source, batched
+from reconciler.adapters.manifests.bulk import Bulk, Source, batched, is_little
 from reconciler.adapters.manifests.contents import Unreadable, digest, read
 from reconciler.adapters.manifests.settling import (
     HINT_LAG_SECONDS,
@@ -164,12 +164,12 @@ class ManifestDirectory:
         self._settling.keep_only(found.files)
         changed = [path for path in changed if self._is_settled(path, found.files[path], moment)]
         size = sum(found.files[path][3] for path in changed)
-        batches = batched(self._sources(found, changed))
-        if len(changed) <= INLINE_FILES and size <= INLINE_BYTES:
-            for source in await asyncio.to_thread(lambda: [each for batch in batches for each in batch]):
-                self._note(found, source, self._parse(*source))
+        sources = self._sources(found, changed)
+        if is_little(len(changed), size):
+            for source, reading in await asyncio.to_thread(lambda: [(each, self._parse(*each)) for each in sources]):
+                self._note(found, source, reading)
         else:
-            await self._bulk.parse(batches, lambda source, reading: self._note(found, source, reading))
+            await self._bulk.parse(batched(sources), lambda source, reading: self._note(found, source, reading))
         for path, problem in found.problems.items():
             if path not in found.unreadable:
                 self._know(path, _Known(None, b"", FileReading((), (problem,)), moment, confirmed=True))

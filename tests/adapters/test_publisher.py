@@ -1,0 +1,120 @@
+"""When a status file is written: soon, at most once a second, and after the passes that wait, up to a bound."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from reconciler.engine.publish import BUSY_SECONDS, FIRST_FLUSH_SECONDS, FLUSH_SECONDS, Publisher
+from reconciler.model.identity import Key
+from reconciler.model.objects import Accepted
+from support.fakes import FakeClock
+from support.sim_schedule import Schedule
+
+KEY = Key("Thing", "one")
+
+
+@dataclass(frozen=True, eq=False)
+class Thing:
+    """What is shown."""
+
+    accepted: Accepted
+
+
+class House:
+    """A publisher, its clock, one object that it shows, and what it wrote."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.schedule = Schedule(self.clock)
+        self.busy = False
+        self.written: list[float] = []
+        self.number = 0
+        nobody: Any = None
+        later = self.schedule.later
+        self.publisher = Publisher(self.clock, self, nobody, lambda _: [], later, lambda: self.busy)
+        self.publisher.show("Thing", lambda shown, view: {"number": self.number, "conditions": []})
+        accepted = Accepted("Thing", "one", "uid", 1, {}, {}, {}, "dir:/m", "/m/one.yaml")
+        self.shown = Thing(accepted)
+        self.began = self.clock.now()
+
+    def write_status(self, key: Key, document: Mapping[str, Any]) -> str | None:
+        assert key == KEY
+        assert document["status"]["number"] == self.number
+        self.written.append(round(self.clock.now() - self.began, 3))
+        return None
+
+    def remove_status(self, key: Key) -> str | None:
+        return None
+
+    def append_event(self, event: Mapping[str, Any]) -> str | None:
+        return None
+
+    def change(self) -> None:
+        self.number += 1
+        self.publisher.changed(self.shown)
+
+    def pass_time(self, seconds: float) -> None:
+        until = self.clock.now() + seconds
+        while (at := self.schedule.next_alarm()) <= until:
+            self.clock.advance_to(at)
+            while (call := self.schedule.due()) is not None:
+                call()
+        self.clock.advance_to(until)
+
+
+@pytest.fixture
+def house() -> House:
+    return House()
+
+
+def test_a_first_change_is_written_soon_and_later_ones_once_a_second(house: House) -> None:
+    for _ in range(20):
+        house.change()
+        house.pass_time(0.1)
+    house.pass_time(5)
+    assert house.written == pytest.approx([FIRST_FLUSH_SECONDS, FIRST_FLUSH_SECONDS + FLUSH_SECONDS, 2.1], abs=0.001)
+
+
+def test_what_did_not_change_is_not_written_again(house: House) -> None:
+    house.change()
+    house.pass_time(5)
+    house.publisher.changed(house.shown)
+    house.pass_time(5)
+    assert len(house.written) == 1
+
+
+def test_passes_that_wait_go_first(house: House) -> None:
+    house.busy = True
+    house.change()
+    house.pass_time(1)
+    assert house.written == []
+    house.busy = False
+    house.pass_time(FIRST_FLUSH_SECONDS)
+    assert len(house.written) == 1
+
+
+def test_but_not_for_ever(house: House) -> None:
+    house.busy = True
+    house.change()
+    house.pass_time(10)
+    assert len(house.written) == 1
+    assert BUSY_SECONDS <= house.written[0] <= BUSY_SECONDS + FIRST_FLUSH_SECONDS + 0.001
+
+
+def test_who_leaves_writes_what_is_due_whatever_waits(house: House) -> None:
+    house.busy = True
+    house.change()
+    house.publisher.flush_all()
+    assert len(house.written) == 1
+    house.pass_time(5)
+    assert len(house.written) == 1
+
+
+def test_what_was_removed_meanwhile_is_not_written(house: House) -> None:
+    house.busy = True
+    house.change()
+    house.publisher.removed(house.shown)
+    house.pass_time(5)
+    assert house.written == []
