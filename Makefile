@@ -108,8 +108,8 @@ mutants: setup ## mutation testing of reconciler/core (slow)
 	@PYTHONDONTWRITEBYTECODE=1 $(RUN) -m mutmut run
 
 .PHONY: bench
-bench: setup ## the project's own benchmarks
-	@for each in tests/bench/bench_*.py; do echo "== $$each"; $(RUN) "$$each"; done
+bench: setup ## the project's own benchmarks, a table at the end (BENCH="hot respawn" picks some)
+	@$(RUN) tests/bench/run_all.py $(BENCH)
 
 .PHONY: chaos
 chaos: setup ## kill controller, pump and keeper 1000 times under load, and judge (KILLS=100 SEED=7)

@@ -38,6 +38,7 @@ from reconciler.core.homes import Change
 from reconciler.engine.bindings import Bindings
 from reconciler.engine.building import Builder
 from reconciler.engine.choosing import Choosing
+from reconciler.engine.chores import Chores
 from reconciler.engine.conditions import Conditions
 from reconciler.engine.engine import Engine, Settings
 from reconciler.engine.intake import Intake
@@ -173,7 +174,8 @@ class App:
             safe_mode=safe_mode,
             daemon=self._daemon,
         )
-        publisher = Publisher(clock, store, builder, conditions.of, scheduling.later, loop.is_busy)
+        chores = Chores(clock, scheduling.later, loop.is_busy)
+        publisher = Publisher(clock, store, builder, conditions.of, scheduling.later, chores)
         loop.publisher = self._publisher = publisher
         in_loop = self._loop.call_soon_threadsafe
         choosing = Choosing(scheduling, builder, WorkLogThreads(in_loop))

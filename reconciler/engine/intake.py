@@ -41,7 +41,7 @@ from reconciler.model.state import Condition
 
 KINDS = frozenset({"Program", "QueueBinding"})
 RETRY_SECONDS = 5.0
-PORTION = 100
+PORTION = 10
 OFF_LOOP = 2000  # from so many objects on a settlement is computed in a thread: 1 us each, and the loop has 50 ms
 
 P = ParamSpec("P")

@@ -62,7 +62,7 @@ class Programs:
         self.suspects = suspects or NoSuspects()
         self._loop, self._publisher = loop, publisher
         self.by_name = loop.programs
-        self.revisions = Revisions(clock, store, builder)
+        self.revisions = Revisions(clock, store, builder, publisher.chores)
         self.successors: dict[str, Accepted] = {}  # accepted while a deleted namesake still drains
         self._found: set[str] = set()  # names about which intake had something to say last
         self.phase = Phase()

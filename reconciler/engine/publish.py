@@ -1,7 +1,7 @@
 """Says what is: status files, events, watchers, for objects of every kind. Reads only; nothing here changes what runs.
 
-A status file is written at most once a second per object, only when something in it changed, and after the passes that
-wait, up to a bound: a start is worth more than the news of it. Questions over the API are answered from memory at once.
+A status file is written at most once a second per object, only when something in it changed, and as a chore: a start is
+worth more than the news of it. Questions over the API are answered from memory at once.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from reconciler.core.plan import Action, Forget, Kill, Rest, Start, Stop
 from reconciler.core.restart import next_start_at
 from reconciler.core.status import View, exit_text, iso_text, program_status, seconds_text, with_transitions
 from reconciler.engine.building import Builder
+from reconciler.engine.chores import Chores
 from reconciler.engine.controlled import Controlled
 from reconciler.model.identity import Key
 from reconciler.model.objects import Accepted
@@ -23,7 +24,6 @@ from reconciler.ports import Clock
 
 FIRST_FLUSH_SECONDS = 0.1
 FLUSH_SECONDS = 1.0
-BUSY_SECONDS = 2.0  # so long passes go first
 REFUSED_SECONDS = 5.0
 TELL_SECONDS = 0.01
 TOLD_AT_ONCE = 50  # whatever happened at once, other work has its turn in between
@@ -84,17 +84,17 @@ class Publisher:
         builder: Builder,
         conditions: Callable[[Controlled], list[Condition]],
         later: Callable[[float, Callable[[], None]], object],
-        is_busy: Callable[[], bool],
+        chores: Chores,
     ) -> None:
         self._clock = clock
         self._store = store
         self._builder = builder
         self._conditions = conditions
         self._later = later
-        self._is_busy = is_busy
+        self.chores = chores
         self._status_of: dict[str, Callable[[Any, View], dict[str, Any]]] = {"Program": self._program_status}
         self._written: dict[Key, dict[str, Any]] = {}  # the last object that was written
-        self._due: dict[Shown, float] = {}  # since when something about it may have changed
+        self._due: set[Shown] = set()
         self._flushed_at: dict[Key, float] = {}
         self._refused: dict[Key, str] = {}  # whose status the disk did not take, and why
         self._watchers: set[asyncio.Queue[Message]] = set()
@@ -150,27 +150,23 @@ class Publisher:
         """Something about this object may have changed: write it soon."""
         if shown in self._due:
             return
-        now = self._due[shown] = self._clock.now()
-        since = now - self._flushed_at.get(shown.accepted.key, -FLUSH_SECONDS)
-        self._later(max(FIRST_FLUSH_SECONDS, FLUSH_SECONDS - since), lambda: self._flush(shown))
-
-    def _flush(self, shown: Shown) -> None:
-        due_since = self._due.get(shown)
-        if due_since is None:
-            return
-        if self._is_busy() and self._clock.now() - due_since < BUSY_SECONDS:
-            self._later(FIRST_FLUSH_SECONDS, lambda: self._flush(shown))
-        else:
-            self._write(shown)
+        self._due.add(shown)
+        since = self._clock.now() - self._flushed_at.get(shown.accepted.key, -FLUSH_SECONDS)
+        self._later(
+            max(FIRST_FLUSH_SECONDS, FLUSH_SECONDS - since), lambda: self.chores.add(lambda: self._flush(shown))
+        )
 
     def flush_all(self) -> None:
-        """Write everything that is due: before the controller leaves."""
+        """Write everything that is due, other chores included: before the controller leaves."""
         self._tell(len(self._untold))
+        self.chores.finish()
         for shown in list(self._due):
-            self._write(shown)
+            self._flush(shown)
 
-    def _write(self, shown: Shown) -> None:
-        del self._due[shown]
+    def _flush(self, shown: Shown) -> None:
+        if shown not in self._due:
+            return
+        self._due.discard(shown)
         key = shown.accepted.key
         self._flushed_at[key] = self._clock.now()
         current = self.object(shown)
@@ -201,7 +197,7 @@ class Publisher:
     def removed(self, shown: Shown) -> None:
         """The object is gone."""
         key = shown.accepted.key
-        self._due.pop(shown, None)
+        self._due.discard(shown)
         self._flushed_at.pop(key, None)
         self._budgets.pop(key.name, None)
         self._refused.pop(key, None)

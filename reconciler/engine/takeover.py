@@ -56,6 +56,7 @@ class Takeover:
             try:
                 controlled = programs.control(item, ledger, overrides)
                 programs.revisions.restore_templates(controlled)
+                programs.revisions.make_sure(controlled)
                 return controlled
             except Exception as fault:
                 why = f"it cannot be taken over: {fault!r}"

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.engine.publish import BUSY_SECONDS, FIRST_FLUSH_SECONDS, FLUSH_SECONDS, Publisher
+from reconciler.engine.chores import BUSY_SECONDS, RETRY_SECONDS, Chores
+from reconciler.engine.publish import FIRST_FLUSH_SECONDS, FLUSH_SECONDS, Publisher
 from reconciler.model.identity import Key
 from reconciler.model.objects import Accepted
 from support.fakes import FakeClock
@@ -33,7 +34,8 @@ class House:
         self.number = 0
         nobody: Any = None
         later = self.schedule.later
-        self.publisher = Publisher(self.clock, self, nobody, lambda _: [], later, lambda: self.busy)
+        chores = Chores(self.clock, later, lambda: self.busy)
+        self.publisher = Publisher(self.clock, self, nobody, lambda _: [], later, chores)
         self.publisher.show("Thing", lambda shown, view: {"number": self.number, "conditions": []})
         accepted = Accepted("Thing", "one", "uid", 1, {}, {}, {}, "dir:/m", "/m/one.yaml")
         self.shown = Thing(accepted)
@@ -91,7 +93,7 @@ def test_passes_that_wait_go_first(house: House) -> None:
     house.pass_time(1)
     assert house.written == []
     house.busy = False
-    house.pass_time(FIRST_FLUSH_SECONDS)
+    house.pass_time(RETRY_SECONDS)
     assert len(house.written) == 1
 
 
@@ -100,7 +102,7 @@ def test_but_not_for_ever(house: House) -> None:
     house.change()
     house.pass_time(10)
     assert len(house.written) == 1
-    assert BUSY_SECONDS <= house.written[0] <= BUSY_SECONDS + FIRST_FLUSH_SECONDS + 0.001
+    assert BUSY_SECONDS <= house.written[0] <= BUSY_SECONDS + FIRST_FLUSH_SECONDS + RETRY_SECONDS + 0.001
 
 
 def test_who_leaves_writes_what_is_due_whatever_waits(house: House) -> None:

@@ -236,6 +236,8 @@ class TestSideRooms:
     def test_history_is_kept_by_revision(self, state: StateFiles) -> None:
         state.write_history("web", "7f3c", {"spec": {"a": 1}})
         state.write_history("web", "9999", {"spec": {"a": 2}})
+        assert sorted(state.kept_revisions("web")) == ["7f3c", "9999"]
+        assert state.kept_revisions("web-2") == []
         state.remove_history("web", "9999")
         assert state.load_history("web") == ({"7f3c": {"spec": {"a": 1}}}, [])
 

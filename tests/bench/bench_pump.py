@@ -3,6 +3,8 @@
 Lines of 100 bytes, written in blocks as a process with a buffer does, and one by one as a process without one. The
 pump's own CPU time counts; how fast it went is printed beside it and says as much about the neighbours.
 
+Then several replicas in one file: blocks of each are cut at the ends of lines.
+
     python tests/bench/bench_pump.py [MEGABYTES]
 """
 
@@ -19,10 +21,13 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from measuring import Result, show
+
 from support.pump_real import RealPump
 
 MEGABYTES = 256
 ROUNDS = 3
+SHARERS = 4
 LINE = b"%09d " + b"." * 89 + b"\n"
 BLOCK_LINES = 655  # just below 64 KiB
 SEGMENT_BYTES = 50_000_000
@@ -84,7 +89,7 @@ def measured(megabytes: int, writers: int, lines_per_write: int, changes: dict[s
             os.mkfifo(fifo)
             held.append(os.open(fifo, os.O_RDWR | os.O_NONBLOCK))
         logs = [folder / "log" / ("all.log" if shared else f"{number}.log") for number in range(writers)]
-        with pump_in(folder, fifos, logs, changes) as pump:
+        with pump_in(folder, fifos, logs, {**changes, "shared": shared}) as pump:
             cpu, began = cpu_seconds(pump.process.pid), time.monotonic()
             for pid in [spew(fifo, lines, lines_per_write) for fifo in fifos]:
                 os.waitpid(pid, 0)
@@ -115,11 +120,14 @@ def main(megabytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     cases = [(name, 1, BLOCK_LINES, changes, False, megabytes) for name, changes in FORMATS]
     cases += [(f"{name}, each line a write", 1, 1, changes, False, megabytes // 4) for name, changes in FORMATS]
+    cases += [
+        (f"{name}, {SHARERS} replicas in one file", SHARERS, BLOCK_LINES, c, True, megabytes) for name, c in FORMATS
+    ]
     for name, writers, lines_per_write, changes, shared, size in cases:
         runs = [measured(size, writers, lines_per_write, changes, shared) for _ in range(ROUNDS)]
         cpu, wall = min(run.cpu_seconds for run in runs), min(run.wall_seconds for run in runs)
-        gigabytes = size / 1000
-        print(f"  {cpu / gigabytes:10.2f} s of CPU per GB   {size / wall:6.0f} MB/s   {name}")
+        goal = 1.0 if name == "raw" else None
+        show([Result(f"of CPU per GB, {name} ({size / wall:.0f} MB/s)", cpu / size * 1000, goal, "s")])
 
 
 if __name__ == "__main__":

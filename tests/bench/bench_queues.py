@@ -13,6 +13,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import psutil
+from measuring import Result, show
 
 from support.queue_rigs import (
     BeanstalkdRig,
@@ -46,8 +47,9 @@ def measure(title: str, kind: str, metadata: dict[str, Any], pid: int | None) ->
         opened.read()
         looks += 1
     ours = (time.process_time() - start) / looks * 1e6
-    theirs = f"{(server_cpu(pid) - server) / looks * 1e6:8.0f} us" if pid else "       -"
-    print(f"  {ours:8.0f} us {theirs}   {title}")
+    show([Result(f"{title}: a look", ours)])
+    if pid:
+        show([Result(f"{title}: the server's share of it", (server_cpu(pid) - server) / looks * 1e6)])
     opened.close()
 
 
@@ -115,7 +117,6 @@ def files(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    print("  of ours      of the server")
     with tempfile.TemporaryDirectory() as made:
         files(Path(made))
     servers()

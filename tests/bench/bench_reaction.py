@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import yaml
+from measuring import Result, show
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -24,6 +25,9 @@ from support.daemon import daemon_in, eventually
 from support.shops import SHOPS, Shop
 
 TRIALS = 30
+# Where the server can be waited on. beanstalkd cannot, without taking the piece: it is asked five times a second.
+GOALS_MS = {"beanstalkd": 220.0}
+GOAL_MS = 20.0
 
 
 def reactions(shop: Shop, trials: int) -> tuple[list[float], float]:
@@ -60,7 +64,6 @@ def main() -> None:
     """One line per server."""
     kinds = [name for name in sys.argv[1:] if not name.isdigit()] or list(SHOPS)
     trials = next((int(word) for word in sys.argv[1:] if word.isdigit()), TRIALS)
-    print(f"{'queue':<12}{'p50 ms':>8}{'p95 ms':>8}{'max ms':>8}{'of it to put it in':>20}   ({trials} trials)")
     for kind in kinds:
         shop = SHOPS[kind]()
         try:
@@ -71,9 +74,9 @@ def main() -> None:
         finally:
             shop.close()
         p95 = found[min(len(found) - 1, int(len(found) * 0.95))]
-        print(
-            f"{kind:<12}{statistics.median(found):>8.1f}{p95:>8.1f}{found[-1]:>8.1f}{putting * 1000:>20.1f}", flush=True
-        )
+        how = f"{trials} trials, {putting * 1000:.0f} ms of it to put it in"
+        show([Result(f"{kind}, p50 ({how})", statistics.median(found), GOALS_MS.get(kind, GOAL_MS), "ms")])
+        show([Result(f"{kind}, p95", p95, None, "ms"), Result(f"{kind}, max", found[-1], None, "ms")])
 
 
 main()

@@ -14,6 +14,7 @@ from reconciler.core.homes import Accept
 from reconciler.core.launching import Account, Environment, Facts
 from reconciler.engine.building import Builder
 from reconciler.engine.choosing import Choosing
+from reconciler.engine.chores import Chores
 from reconciler.engine.conditions import Conditions
 from reconciler.engine.loop import Loop, Ports
 from reconciler.engine.programs import Programs
@@ -118,6 +119,9 @@ class Quiet:
     def conditions(self, accepted: Accepted) -> list[Any]:
         return []
 
+    def kept_revisions(self, program: str) -> list[str]:
+        return []
+
     def load_history(self, program: str) -> tuple[dict[str, Any], list[Any]]:
         return {}, []
 
@@ -143,12 +147,19 @@ class Engineroom:
         ports = Ports(clock, self.journal, self.kernel, quiet)
         self.loop = Loop(ports, scheduling, builder, "a1b2c3d4-")
         conditions = Conditions(quiet, self.journal, quiet.trouble, running_as_root=False, safe_mode=False, daemon=dict)
-        self.publisher = Publisher(clock, quiet, builder, conditions.of, self.alarms.later, self.loop.is_busy)
+        self.chores = Chores(clock, self.alarms.later, self.loop.is_busy)
+        self.publisher = Publisher(clock, quiet, builder, conditions.of, self.alarms.later, self.chores)
         self.loop.publisher = self.publisher
         choosing = Choosing(scheduling, builder, quiet)
         self.programs = Programs(clock, quiet, builder, self.loop, self.publisher, choosing)
         self.programs.settled([Accept("created", _accepted(number, replicas), None) for number in range(programs)])
         self.loop.release()
+        self.alarms.run()
+
+    def look_at_all(self) -> None:
+        """Every Program is reconciled as a whole, and everything is as it should be."""
+        for controlled in self.loop.programs.values():
+            self.loop.mark(controlled)
         self.alarms.run()
 
     def respawn(self) -> None:

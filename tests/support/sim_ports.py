@@ -223,6 +223,9 @@ class MemoryStore:
         text = json.dumps(document)
         self._fate.around("write history", lambda: self.history.update({(program, revision): text}))
 
+    def kept_revisions(self, program: str) -> list[str]:
+        return [revision for name, revision in self.history if name == program]
+
     def load_history(self, program: str) -> tuple[dict[str, dict[str, Any]], list[Any]]:
         return {revision: json.loads(text) for (name, revision), text in self.history.items() if name == program}, []
 

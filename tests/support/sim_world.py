@@ -19,6 +19,7 @@ from reconciler.core.memory import Ledger
 from reconciler.engine.bindings import Bindings
 from reconciler.engine.building import Builder
 from reconciler.engine.choosing import Choosing
+from reconciler.engine.chores import Chores
 from reconciler.engine.conditions import Conditions
 from reconciler.engine.controlled import Controlled
 from reconciler.engine.engine import Engine, Settings
@@ -82,7 +83,9 @@ class Controller:
         conditions = Conditions(
             Sources(), self.journal, lambda _: None, running_as_root=False, safe_mode=False, daemon=dict
         )
-        publisher = Publisher(clock, world.store, builder, conditions.of, self.schedule.poll_later, self.loop.is_busy)
+        later = self.schedule.poll_later
+        chores = Chores(clock, later, self.loop.is_busy)
+        publisher = Publisher(clock, world.store, builder, conditions.of, later, chores)
         self.loop.publisher = publisher
         self.choosing = Choosing(scheduling, builder, FakeWorkLogs(world.disk, self.schedule))
         self.programs = Programs(clock, world.store, builder, self.loop, publisher, self.choosing)

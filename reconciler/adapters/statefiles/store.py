@@ -141,6 +141,11 @@ class StateFiles:
         except OSError as error:
             raise StateWriteFailed(path, error.strerror or str(error)) from error
 
+    def kept_revisions(self, program: str) -> list[str]:
+        """The names of the kept revisions of a Program."""
+        paths = self._files(f"history/Program/{program}", ".yaml")
+        return [os.path.basename(path).removesuffix(".yaml") for path in paths]
+
     def load_history(self, program: str) -> tuple[dict[str, dict[str, Any]], list[Problem]]:
         """The kept revisions of a Program."""
         problems: list[Problem] = []
