@@ -203,22 +203,22 @@ class House(Daemon):
 
     def reexec(self, *, keeper: bool) -> None:
         """Another controller and pump, another program for the keeper; where somebody answers."""
-        at, controller = boot_time(), self._pid_of("controller")
         try:
-            self.client.reexec(keeper=keeper)
+            leaving = self.client.reexec(keeper=keeper)["pid"]
         except ClientError:
-            self.absences.controller_goes(at, 0)  # it may have been heard
+            self.absences.controller_goes(boot_time(), 0)  # it may have been heard
             return
-        self.absences.controller_goes(at, controller)
+        self.absences.controller_goes(boot_time(), leaving)
         self.replaced["keeper" if keeper else "controller"] += 1
 
     def shut_down_and_keep(self, *, wait: bool) -> None:
         """All leave and the processes stay; whoever ends until the next keeper is there ends unseen."""
-        self._last_asked_to_keep = boot_time()
         try:
             self.client.shutdown(keep=True)
         except ClientError:
             return  # `launch` will see whether it was heard
+        finally:
+            self._last_asked_to_keep = boot_time()  # a controller that is just starting answers when it has started
         self._keeper_goes(self._last_asked_to_keep)
         self.replaced["all"] += 1
         if wait:
