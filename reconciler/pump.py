@@ -25,6 +25,7 @@ from reconciler import wire
 from reconciler.pumping.console import STDERR, STDOUT, Console
 from reconciler.pumping.plumbing import Plumbing, Settings
 from reconciler.pumping.streams import Streams
+from reconciler.statelock import identity, signal_stranger
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -217,13 +218,41 @@ def claim(lock_fd: int, life_fd: int) -> bool:
     """Wait for the pump of a keeper that died to leave: two would write over each other. False: our keeper died too."""
     life = select.poll()
     life.register(life_fd, select.POLLIN)
+    asked = b""
     while True:
         try:
             fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
         except BlockingIOError:
+            holder = os.pread(lock_fd, 100, 0)
+            if holder != asked and ask_to_leave(holder.decode("ascii", "replace")):
+                asked = holder
             if life.poll(LOCK_RETRY_SECONDS * 1000):
                 return False
+        else:
+            note_holder(lock_fd)
+            return True
+
+
+def note_holder(lock_fd: int) -> None:
+    """Say in the lock who has it."""
+    line = f"pump {os.getpid()} {wire.start_ticks(os.getpid()) or 0}\n".encode()
+    try:
+        os.ftruncate(lock_fd, os.pwrite(lock_fd, line, 0))
+    except OSError:
+        pass  # a full disk: the lock itself holds without it
+
+
+def ask_to_leave(holder: str) -> bool:
+    """Tell a pump that lost its keeper that ours holds what is not moved. False: it has not, or it is gone.
+
+    Our keeper knows whom to tell this from what the one before had noted. That one may have died before it could.
+    """
+    pid, start_ticks = identity(holder)
+    found = wire.process_stat(pid) if pid else None
+    if found is None or found.start_ticks != start_ticks or found.parent == os.getppid():
+        return False
+    signal_stranger(pid, start_ticks, signal.SIGTERM)
+    return True
 
 
 def catch_signals() -> int:

@@ -70,7 +70,7 @@ class Lock:
             return  # nobody was there, or another boot ended them all
         deadline = time.monotonic() + FORMER_SECONDS
         for line in self._former[1:]:
-            name, (pid, start_ticks) = line.partition(" ")[0], _identity(line)
+            name, (pid, start_ticks) = line.partition(" ")[0], identity(line)
             if is_alive(pid, start_ticks):
                 log(f"waiting for the former {name} (pid {pid}) to leave")
                 if name == "pump":  # it has stayed for the processes that write; now we are here for them
@@ -86,7 +86,7 @@ class Lock:
     def release(self) -> None:
         """Let the next one in. A pump that stays for those who write is for it to outlast."""
         boot, *started = self._read()[1:] or [""]
-        if stay := [line for line in started if is_alive(*_identity(line))]:
+        if stay := [line for line in started if is_alive(*identity(line))]:
             self._write([boot, *stay])
         else:
             self._empty()
@@ -118,8 +118,8 @@ class Lock:
             pass  # a full disk: the lock itself holds without it
 
 
-def _identity(line: str) -> tuple[int, int]:
-    """Pid and start time in a line of the lock; nobody's where it makes no sense."""
+def identity(line: str) -> tuple[int, int]:
+    """Pid and start time in a line of a lock; nobody's where it makes no sense."""
     words = line.split()
     sound = len(words) == 3 and words[1].isdecimal() and words[2].isdecimal()
     return (int(words[1]), int(words[2])) if sound else (0, 0)

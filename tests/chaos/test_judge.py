@@ -178,7 +178,7 @@ def ledger(tmp_path: Path) -> Ledger:
     return Ledger(tmp_path)
 
 
-def writes(ledger: Ledger, at: float, spawn: str, *words: object, pid: int = NOBODY) -> None:
+def writes(ledger: Ledger, at: float | str, spawn: str, *words: object, pid: int = NOBODY) -> None:
     with ledger.path.open("a") as file:
         file.write(" ".join(map(str, (at, pid, "talk", 0, spawn, *words))) + "\n")
 
@@ -191,6 +191,12 @@ class TestLedger:
         assert ledger.read() == 4
         assert ledger.doubled == []
         assert [each.code for each in ledger.lives.values()] == [3, 3]
+
+    def test_an_end_is_at_the_latest_when_its_clock_would_have_shown_more(self, ledger: Ledger) -> None:
+        writes(ledger, "1.23", SPAWN, "start", "r", "1")
+        writes(ledger, "1.23", SPAWN, "end", 3, "-")
+        ledger.read()
+        assert ledger.lives[SPAWN].gone == pytest.approx(1.24)
 
     def test_whoever_finds_his_seat_taken_is_heard(self, ledger: Ledger) -> None:
         writes(ledger, 1, NEXT, "double", SPAWN, 17)
@@ -311,9 +317,9 @@ class Printed:
         self.ledger, self.folder = Ledger(folder), folder / "logs" / "talk"
         self.folder.mkdir(parents=True)
         self.runs = {}
-        for at, spawn in ((10, SPAWN), (20, NEXT)):
-            writes(self.ledger, at, spawn, "start", "r", "1")
-            writes(self.ledger, at + 9, spawn, "end", 3, len(lines(spawn, 40)))
+        for began, ended, spawn in (("10.00", "19.00", SPAWN), ("20.00", "29.00", NEXT)):
+            writes(self.ledger, began, spawn, "start", "r", "1")
+            writes(self.ledger, ended, spawn, "end", 3, len(lines(spawn, 40)))
             self.runs[spawn] = run(spawn)
         self.ledger.read()
         self.logs = Logs(folder / "logs", ["talk"])

@@ -22,7 +22,7 @@ from reconciler.adapters.logs import PumpSink
 from reconciler.ports import Stream
 from reconciler.segments import closed_segments
 from support import pump_real
-from support.pump_real import LONG_LINE_BYTES, RealPump, eventually, expected_lines
+from support.pump_real import LONG_LINE_BYTES, ForgottenPump, RealPump, eventually, expected_lines
 
 KILLS = 25
 LIMIT = 100_000
@@ -42,18 +42,22 @@ class Place:
         self.log = folder / "log" / "a.log"
         self.pumps: list[RealPump] = []
 
-    def pump(self) -> RealPump:
-        pump = RealPump(self.run_dir)
+    def pump(self, kind: type[RealPump] = RealPump) -> RealPump:
+        pump = kind(self.run_dir)
         self.pumps.append(pump)
         return pump
 
-    def opened(self, **changes: Any) -> RealPump:
+    def opened(self, kind: type[RealPump] = RealPump, **changes: Any) -> RealPump:
         """A pump that serves the stream."""
-        pump = self.pump()
+        pump = self.pump(kind)
+        self.open(pump, **changes)
+        return pump
+
+    def open(self, pump: RealPump, **changes: Any) -> None:
+        """Have it serve the stream."""
         pump.connect()
         standard = {"id": "a", "fifo": str(self.fifo), "path": str(self.log), "max_size": 0, "max_files": 0}
         pump.say(**{"type": "open", **standard, "compress": "none", "mode": 0o640, **changes})
-        return pump
 
     def write(self, data: bytes) -> None:
         assert os.write(self.held, data) == len(data)
@@ -261,6 +265,19 @@ def test_a_second_pump_waits_for_the_first_to_leave(place: Place) -> None:
     assert first.process.wait(10) == 0
     second.connect()
     assert second.process.poll() is None
+
+
+def test_a_pump_that_its_keeper_did_not_come_to_note_makes_room_for_the_next_keepers(place: Place) -> None:
+    forgotten = place.opened(ForgottenPump)
+    forgotten.settled()
+    forgotten.orphan()
+    place.write(b"one\n")
+    eventually(lambda: place.log.read_bytes() == b"one\n", "it stays for who writes")
+    second = place.pump()
+    eventually(forgotten.has_left, "it makes room")
+    place.write(b"two\n")
+    place.open(second)
+    eventually(lambda: place.log.read_bytes() == b"one\ntwo\n", "the next one goes on")
 
 
 def test_where_the_disk_takes_no_more_the_bytes_wait_until_it_does(place: Place) -> None:

@@ -79,7 +79,8 @@ class Ledger:
             life = self.lives[spawn]
             if life.ended is not None or life.pid != int(pid):
                 self.doubled.append(f"{program}/{ordinal}: {spawn} (pid {pid}) ended twice")
-            life.ended = life.gone = float(at)
+            life.ended = float(at)
+            life.gone = life.ended + 10.0 ** -len(at.partition(".")[2])  # a shell's clock shows hundredths only
             self.ended += 1
             if what == "signal":
                 life.signal = int(more[0])

@@ -56,7 +56,7 @@ class RealPump:
             try:
                 return wire.connect_unix(str(self.run_dir / "pump.sock"), socket.SOCK_SEQPACKET)
             except OSError:
-                assert self.process.poll() is None, "the pump ended"
+                assert not self.has_left(), "the pump ended"
                 return None
 
         self._controller = eventually(connected, "a pump that listens")
@@ -86,17 +86,60 @@ class RealPump:
         os.close(self._life)
         self._life = -1
 
+    def has_left(self) -> bool:
+        return self.process.poll() is not None
+
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
 
     def close(self) -> None:
-        if self.process.poll() is None:
+        if not self.has_left():
             self.kill()
         if self._controller is not None:
             self._controller.close()
         if self._life >= 0:
             self.orphan()
+
+
+# Starts the rest of its command line, whose life descriptor is the first word of it, says the pid and dies.
+_KEEPER = """
+import os, subprocess, sys
+pump = subprocess.Popen(sys.argv[2:], pass_fds=[int(sys.argv[1])], start_new_session=True)
+print(pump.pid, flush=True)
+os.kill(os.getpid(), 9)
+"""
+
+
+class ForgottenPump(RealPump):
+    """A pump whose keeper died just when it had started it. It may still be given work: so early its life is ours."""
+
+    def __init__(self, run_dir: Path) -> None:
+        life_reader, self._life = os.pipe()
+        self.run_dir = run_dir
+        command = [sys.executable, "-m", "reconciler.pump", "--run-dir", str(run_dir), "--life-fd", str(life_reader)]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _KEEPER, str(life_reader), *command],
+            pass_fds=[life_reader],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+        )
+        os.close(life_reader)
+        assert self.process.stdout is not None
+        with self.process.stdout as told:
+            self._pidfd = os.pidfd_open(int(told.readline()))
+        self.process.wait()
+        self._controller: socket.socket | None = None
+
+    def has_left(self) -> bool:
+        return bool(select.select([self._pidfd], [], [], 0)[0])
+
+    def kill(self) -> None:
+        signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def close(self) -> None:
+        super().close()
+        os.close(self._pidfd)
 
 
 def expected_lines(seed: int) -> Iterator[bytes]:
