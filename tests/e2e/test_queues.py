@@ -73,9 +73,9 @@ def running(daemon: Daemon) -> int:
     return int(daemon.status("taker").get("runningReplicas") or 0)
 
 
-def peak(daemon: Daemon) -> int:
-    """The most that ran at once, as the binding's history says."""
-    return max((int(sample["running"]) for sample in daemon.client.queue_history("jobs")), default=0)
+def history(daemon: Daemon, what: str) -> list[int]:
+    """One column of the binding's history, which has a point a second."""
+    return [int(sample[what]) for sample in daemon.client.queue_history("jobs")]
 
 
 def kill_the_controller(daemon: Daemon) -> None:
@@ -89,6 +89,10 @@ def test_a_thousand_pieces_are_done_once_under_kills_of_server_and_controller(sh
     bind(daemon, shop)
     daemon.start()
     eventually(lambda: running(daemon) == 0, "with nothing to do nobody runs")
+    eventually(lambda: condition(daemon, "Ready")[0] == "True", "the queue was read")
+    told = daemon.cli("queue", "test", "jobs").out
+    assert f"{shop.kind}: asks for 0\n" in told
+    assert "0 waiting, 0 in work" in told
     shop.put(range(PIECES))
     eventually(lambda: shop.done() > 50, "the first pieces are done")
     eventually(lambda: running(daemon) == MOST, "as many run as may", within=60)
@@ -143,6 +147,10 @@ def test_a_scale_down_never_cuts_a_piece(shop: Shop, daemon: Daemon) -> None:
     eventually(lambda: running(daemon) == 0)
     assert not shop.lines("again")
     assert {row.get("lastExit", {}).get("code") for row in daemon.status("taker")["processes"]} <= {0, None}
+    eventually(lambda: history(daemon, "running")[-1] == 0, "the end is a point of the history, too")
+    assert max(history(daemon, "running")) >= 4
+    assert max(history(daemon, "reserved")) >= 4
+    assert max(history(daemon, "waiting")) <= 12
 
 
 SAYS_WHAT_IT_DOES = """
