@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from reconciler.adapters.queues import meters
 from reconciler.adapters.queues.meters import Threads
 from reconciler.model.queues import QueueReadFailed, QueueReading
 from reconciler.ports import QueueAnswer, QueueAsked, QueueMeter, QueueReader
@@ -202,6 +203,34 @@ def test_a_server_that_hangs_holds_up_its_own_binding_only(rig: Rig) -> None:
     assert rig.next() == [QueueReading(9)]
     hung.let_go.set()
     assert rig.next() == [QueueReading(1)]
+
+
+@pytest.mark.parametrize("lacking", ["-", "queue look"])
+def test_after_a_look_that_took_long_all_are_asked_at_the_same_time(
+    rig: Rig, full: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, lacking: str
+) -> None:
+    """Several servers that hang take no longer than one, and the others are still heard of."""
+    monkeypatch.setattr(meters, "SLOW_SECONDS", 0.0)
+    full(lacking)
+    together = threading.Barrier(3 if lacking == "-" else 1, timeout=SOON)
+
+    class Hanging(Reader):
+        def read(self) -> QueueReading:
+            if self.asked:
+                together.wait()
+            self.asked = True
+            return super().read()
+
+        asked = False
+
+    class Slow(Server):
+        def open(self, asked: QueueAsked) -> Reader:
+            return Hanging(self)
+
+    meter = rig.open(Slow(1), Slow(2), Slow(3))
+    for _ in range(3):
+        assert rig.next() == [QueueReading(1), QueueReading(2), QueueReading(3)]
+        meter.look()
 
 
 def test_nothing_is_told_after_the_end_and_connections_are_let_go(rig: Rig) -> None:

@@ -5,6 +5,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+
+def _http(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
 GARBAGE = {
     "text": b"\r\n\r\nwhat?\r\n" * 20,
     "zeros": bytes(4096),
@@ -17,6 +22,9 @@ GARBAGE = {
     "nested": b"*1\r\n" * 1000,
     "huge packet": b"\xff\xff\xff\x00" + b"\x0a" * 64,
     "huge body": b"OK 99999999999\r\n",
+    "other numbers": b"OK 7\r\nabc: 1\n\r\n",
+    "http of a strange vector": _http(b'{"data": {"resultType": "vector", "result": 5}, "message_stats": 5}'),
+    "http of a strange list": _http(b'{"data": {"resultType": "vector", "result": [[1]], "warnings": 5}}'),
     "http of 2 TB": b"HTTP/1.1 200 OK\r\nContent-Length: 2000000000000\r\n\r\n",
     "http of no length": b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nx",
     "http without end": b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 5000,

@@ -195,7 +195,9 @@ class QueueContract:
 
         with ThreadPoolExecutor(len(GARBAGE)) as threads:
             reasons = dict(zip(GARBAGE, threads.map(told, GARBAGE.values()), strict=True))
-        assert set(reasons.values()) <= {"ServerError", "ConnectionRefused", "TimedOut", "NotANumber"}, reasons
+        # BadMetadata: of numbers in JSON it may be that one was only not told where to look.
+        expected = {"ServerError", "ConnectionRefused", "TimedOut", "NotANumber", "BadMetadata"}
+        assert set(reasons.values()) <= expected, reasons
 
     def test_a_server_that_is_away_at_first_is_found_when_it_comes(self, endangered: ServerRig, name: str) -> None:
         metadata = endangered.metadata(name)

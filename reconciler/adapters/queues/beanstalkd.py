@@ -5,6 +5,7 @@ and keep it: so it is used only while it has something ready, and let go in the 
 """
 
 import socket
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from reconciler.adapters.queues import opening
@@ -18,6 +19,7 @@ from reconciler.ports import QueueAsked
 DEFAULT_PORT = 11300
 _LINE_BYTES = 1024
 _LONGEST_BODY = 64 << 20
+_COUNTS = tuple(f"current-jobs-{state}" for state in ("ready", "reserved", "delayed", "buried"))
 
 
 class _Reply(NamedTuple):
@@ -38,19 +40,19 @@ class Talk:
         self._socket.sendall("".join(f"{command}\r\n" for command in commands).encode())
         return [self._reply() for _ in commands]
 
-    def statistics(self, command: str) -> dict[str, int] | None:
-        """The numbers of `stats-tube NAME` and the like; None when there is no such thing."""
+    def statistics(self, command: str, needed: Iterable[str] = ()) -> dict[str, int] | None:
+        """The numbers of `stats-tube NAME` and the like, the needed ones among them; None: there is no such thing."""
         (reply,) = self.say(command)
-        return self.numbers(reply)
-
-    def numbers(self, reply: _Reply) -> dict[str, int] | None:
-        """The numbers in a list of `name: value` lines; None for NOT_FOUND."""
         if reply.words[0] == "NOT_FOUND":
             return None
         if reply.words[0] != "OK":
             raise QueueReadFailed("ServerError", f"{self._what}: {' '.join(reply.words)}")
         pairs = (line.partition(": ") for line in reply.body.decode(errors="replace").splitlines())
-        return {name: int(value) for name, _, value in pairs if value.isdigit()}
+        found = {name: int(value) for name, _, value in pairs if value.isdigit()}
+        missing = [name for name in needed if name not in found]
+        if missing:
+            raise Lost("ServerError", f"{self._what} does not answer as a beanstalkd does: {missing[0]} is missing")
+        return found
 
     def close(self) -> None:
         """Let it go."""
@@ -112,11 +114,10 @@ class BeanstalkdReader:
 
 def tube_reading(talk: Talk, tube: str) -> QueueReading:
     """What waits in one tube. A tube that does not exist is empty: they come and go."""
-    found = talk.statistics(f"stats-tube {tube}")
+    found = talk.statistics(f"stats-tube {tube}", _COUNTS)
     if found is None:
         return QueueReading(0, reserved=0, delayed=0, found=f"tube {tube}: empty")
-    ready, delayed = found["current-jobs-ready"], found["current-jobs-delayed"]
-    reserved, buried = found["current-jobs-reserved"], found["current-jobs-buried"]
+    ready, reserved, delayed, buried = (found[name] for name in _COUNTS)
     text = f"tube {tube}: {ready} ready, {reserved} reserved, {delayed} delayed, {buried} buried"
     paused = found.get("pause-time-left", 0)
     if paused:  # nothing can be taken before that is over

@@ -1,13 +1,15 @@
 """Threads that ask queues: one per binding, and one more for each server that can be waited on.
 
 Drivers block, and a server may hang: neither may cost the event loop a moment. A thread reads all triggers of its
-binding, hands the answers to the loop, and sleeps until the interval is over or somebody wakes it. While a queue is
+binding, hands the answers to the loop, and sleeps until the interval is over or somebody wakes it. Once that has taken
+long, all are read at the same time, so that several servers that hang take no longer than one. While a queue is
 empty a second connection waits on its server, where that is possible, so that the first piece of work is noticed in
 milliseconds. Waiting only advances the next look: when it fails, polling goes on.
 """
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from reconciler.model.queues import QueueReadFailed, QueueReading
@@ -17,6 +19,9 @@ DEFAULT_POLLING_SECONDS = 1.0
 WAIT_SECONDS = 5.0
 BREATH_SECONDS = 0.01
 """Least time between two looks, however often somebody wakes the thread."""
+
+SLOW_SECONDS = 0.5
+"""After a look that took longer, the next one is at all triggers at the same time."""
 
 log = logging.getLogger("reconciler")
 
@@ -94,6 +99,7 @@ class Meter:
         self._name, self._asking, self._polling_seconds = name, asking, polling_seconds
         self._told, self._call_in_loop = told, call_in_loop
         self._closed = False
+        self._is_slow = False
         self._wake = threading.Event()
         self._breath = threading.Event()  # set when closed: a pause that ends then
         self._waiters: dict[int, Waiter] = {}
@@ -126,7 +132,7 @@ class Meter:
     def _run(self) -> None:
         while not self._closed:
             self._wake.clear()
-            answers = [each.read() for each in self._asking]
+            answers = self._read_all()
             self._tell(answers)
             self._let_wait(answers)
             self._breath.wait(BREATH_SECONDS)
@@ -136,6 +142,12 @@ class Meter:
         for each in self._asking:
             if each.reader is not None:
                 each.reader.close()
+
+    def _read_all(self) -> Sequence[QueueAnswer]:
+        began = time.monotonic()
+        answers = _at_the_same_time(self._asking) if self._is_slow else [each.read() for each in self._asking]
+        self._is_slow = time.monotonic() - began > SLOW_SECONDS
+        return answers
 
     @property
     def polling_seconds(self) -> float:
@@ -165,6 +177,28 @@ class Meter:
                 except RuntimeError:
                     continue  # no thread can be started: it is looked at as often as ever
             self._waiters[index].arm()
+
+
+def _at_the_same_time(asking: Sequence[Asking]) -> Sequence[QueueAnswer]:
+    """The last one in this thread, each of the others in one of its own."""
+    answers: dict[int, QueueAnswer] = {}
+
+    def read(index: int) -> None:
+        answers[index] = asking[index].read()
+
+    last = len(asking) - 1
+    threads = [threading.Thread(target=read, args=(index,), name="queue look", daemon=True) for index in range(last)]
+    started: list[threading.Thread] = []
+    for index, thread in enumerate(threads):
+        try:
+            thread.start()
+            started.append(thread)
+        except RuntimeError:  # the host has no room for another
+            read(index)
+    read(last)
+    for thread in started:
+        thread.join()
+    return [answers[index] for index in range(len(asking))]
 
 
 class Waiter:

@@ -23,10 +23,12 @@ def _look(web: Web, settings: Prometheus) -> QueueReading:
     try:
         answer: Any = json.loads(web.get(f"/api/v1/query?{asked}"))
         kind, found = answer["data"]["resultType"], answer["data"]["result"]
+        warnings = "; ".join(str(each) for each in answer.get("warnings") or ())
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise QueueReadFailed("ServerError", f"{web.what} does not answer as a Prometheus does") from None
-    warnings = "; ".join(str(each) for each in answer.get("warnings") or ())
+        raise _strange(web) from None
     suffix = f" (warning: {warnings})" if warnings else ""
+    if kind in {"vector", "scalar"} and not isinstance(found, list):
+        raise _strange(web)
     if kind == "vector" and found == []:
         if settings.empty_result == "zero":
             return QueueReading(0, found=f"the query finds no series, which is taken for 0{suffix}")
@@ -39,9 +41,13 @@ def _look(web: Web, settings: Prometheus) -> QueueReading:
     try:
         value = found[0]["value"][1] if kind == "vector" else found[1]
     except (KeyError, IndexError, TypeError):
-        raise QueueReadFailed("ServerError", f"{web.what} does not answer as a Prometheus does") from None
+        raise _strange(web) from None
     count = number(value, "the query's result")
     return QueueReading(count, found=f"the query: {count:g}{suffix}")
+
+
+def _strange(web: Web) -> QueueReadFailed:
+    return QueueReadFailed("ServerError", f"{web.what} does not answer as a Prometheus does")
 
 
 class _Driver:
