@@ -39,6 +39,7 @@ class Mounts:
         self._remote: Mapping[str, str] = {}  # mount points that may hang -> the type
         self._all: frozenset[str] = frozenset()
         self._solid: dict[str, float] = {}  # path -> until when this is believed
+        self._places: dict[str, str] = {}  # path -> the mount that may hang, as it was found last
         self._waiting: dict[str, _Question] = {}
         self._read()
 
@@ -70,6 +71,15 @@ class Mounts:
             del self._solid[path]
         return self._ask(path)
 
+    def place(self, path: str) -> str:
+        """The mount point that it is on, if that may hang, whether it answers or not; "" on a disk of this machine."""
+        if self.all_solid:
+            return ""
+        lexical = self._mount_of(path)
+        if self.answers(path):
+            return self._places.get(path, "")
+        return lexical if lexical in self._remote else self._places.get(path, path)
+
     def _ask(self, path: str) -> bool:
         question = self._waiting.get(path)
         if question is None:
@@ -79,14 +89,23 @@ class Mounts:
                 return False
             if len(self._still_waiting()) >= MOST_WAITING:
                 return False
-            question = self._waiting[path] = _Question(path, self._look)
+            try:
+                question = _Question(path, self._look)
+            except RuntimeError:  # no thread is to be had: who cannot ask does not go
+                return False
+            self._waiting[path] = question
             question.done.wait(self._patience_seconds)
         if not question.done.is_set():
             return False
         del self._waiting[path]
-        if {self._mount_of(path), self._mount_of(question.real)}.isdisjoint(self._remote):
-            if len(self._solid) >= REMEMBERED_PATHS:
-                self._solid.clear()
+        if len(self._solid) + len(self._places) >= REMEMBERED_PATHS:
+            self._solid.clear()
+            self._places.clear()
+        places = [place for place in (self._mount_of(path), self._mount_of(question.real)) if place in self._remote]
+        if places:
+            self._places[path] = places[0]
+        else:
+            self._places.pop(path, None)
             self._solid[path] = time.monotonic() + REMEMBERED_SECONDS
         return True
 
@@ -114,6 +133,7 @@ class Mounts:
             place: kind for place, kind in found.items() if place != "/" and _may_hang(kind) and kind != found.get("/")
         }
         self._solid.clear()
+        self._places.clear()
 
 
 class _Question:

@@ -22,7 +22,9 @@ import time
 from collections import deque
 
 from reconciler import wire
+from reconciler.hostmounts import Mounts
 from reconciler.pumping.console import STDERR, STDOUT, Console
+from reconciler.pumping.lanes import Lanes
 from reconciler.pumping.plumbing import Plumbing, Settings
 from reconciler.pumping.streams import Streams
 from reconciler.statelock import identity, signal_stranger
@@ -40,14 +42,18 @@ LOCK_RETRY_SECONDS = 0.010
 class Pump:
     """The loop. `turn` does one round of it, so that a test can drive it by hand."""
 
-    def __init__(self, run_dir: str, life_fd: int, wakeup_fd: int, plumbing: Plumbing) -> None:
+    def __init__(
+        self, run_dir: str, life_fd: int, wakeup_fd: int, plumbing: Plumbing, mounts: Mounts | None = None
+    ) -> None:
         self.leaving = False
         self.drain_seconds = 0.0  # for what is left to do when `leaving`
         self._is_orphan = False  # the keeper is gone
         self._controller: socket.socket | None = None
         self._unsent: deque[bytes] = deque()
         self._claimed: set[str] = set()  # by this controller
-        self.streams = Streams(plumbing, self._tell)
+        self.lanes = Lanes(run_dir, mounts or Mounts(), self._tell, self._tell_closed)
+        self.lanes.take_over(plumbing)
+        self.streams = Streams(plumbing, self._tell, owns=lambda path: not self.lanes.owns(path))
         self._life_fd = life_fd
         self._wakeup_fd = wakeup_fd
         self._socket_path = os.path.join(run_dir, "pump.sock")
@@ -55,7 +61,7 @@ class Pump:
         # Beside the set of the streams: what is always urgent, and both together for when no stream has to rest.
         self._urgent = select.epoll()
         self._all = select.epoll()
-        for fd in (life_fd, wakeup_fd, self._listener.fileno(), *self.streams.wake_fds):
+        for fd in (life_fd, wakeup_fd, self._listener.fileno(), self.lanes.wake_fd, *self.streams.wake_fds):
             self._urgent.register(fd, select.EPOLLIN)
         for member in (self._urgent, self.streams.epoll):
             self._all.register(member.fileno(), select.EPOLLIN)
@@ -67,6 +73,7 @@ class Pump:
         while not self.leaving:
             self.turn()
         self.streams.drain(self.drain_seconds)
+        self.lanes.drain(self.drain_seconds)
 
     def turn(self, timeout_seconds: float = -1.0) -> None:
         """Wait until something is to be done, at most `timeout_seconds` (below 0: without end), and do it."""
@@ -75,10 +82,11 @@ class Pump:
         if rest > 0:
             self._urgent.poll(rest if timeout_seconds < 0 else min(rest, timeout_seconds))
         else:
-            self._all.poll(streams.until_retry(now, timeout_seconds))
+            self._all.poll(self.lanes.until_look(streams.until_retry(now, timeout_seconds)))
         for fd, event in self._urgent.poll(0):
             self._handle_urgent(fd, event)
         now = time.monotonic()
+        self.lanes.look(now)
         if streams.retry_at and now >= streams.retry_at:
             self._urgent.modify(self._listener.fileno(), select.EPOLLIN)
             streams.retry()
@@ -93,7 +101,7 @@ class Pump:
             os.unlink(self._socket_path)
         except OSError:
             pass  # a disk that takes nothing: the next pump replaces it
-        for each in (self._all, self._urgent, self._listener, self._controller, self.streams):
+        for each in (self._all, self._urgent, self._listener, self._controller, self.streams, self.lanes):
             if each is not None:
                 each.close()
 
@@ -110,6 +118,8 @@ class Pump:
                 self._handle_signal(number)
         elif fd == self._listener.fileno():
             self._accept()
+        elif fd == self.lanes.wake_fd:
+            self.lanes.heed()
         elif fd in self.streams.wake_fds:
             self.streams.settle(fd)
         elif self._controller is not None and fd == self._controller.fileno():
@@ -121,11 +131,15 @@ class Pump:
         if number == signal.SIGTERM:  # an orphan is told so by the next keeper, which holds what is not moved
             self._leave(HANDED_OVER_SECONDS if self._is_orphan else TERM_DRAIN_SECONDS)
         elif number == signal.SIGUSR2:
-            self.streams.reopen()
+            self._reopen()
+
+    def _reopen(self) -> None:
+        self.streams.reopen()
+        self.lanes.reopen()
 
     def _stay(self) -> None:
         """For those who write: without a keeper we are the only one who holds what they have written."""
-        if self.streams.are_written:
+        if self.streams.are_written or self.lanes.are_written:
             self.streams.retry_later()  # and looked at again then
         else:
             self._leave(LAST_DRAIN_SECONDS)
@@ -148,6 +162,7 @@ class Pump:
         self._urgent.register(connection.fileno(), select.EPOLLIN)
         self._claimed.clear()
         self.streams.tell_again()
+        self.lanes.tell_again()
 
     def _hang_up(self) -> None:
         if self._controller is not None:
@@ -172,19 +187,28 @@ class Pump:
         if kind == "open":
             settings = Settings(message)
             self._claimed.add(settings.id)
-            self.streams.open(settings)
+            if self.lanes.open(settings):
+                self.streams.let_go(settings.id)  # its log was elsewhere before
+            else:
+                self.streams.open(settings)
         elif kind == "close":
-            self.streams.let_go(message["id"])
-            self._send({"type": "closed", "id": message["id"]})
+            if not self.lanes.let_go(message["id"]):
+                self.streams.let_go(message["id"])
+                self._tell_closed(message["id"])
         elif kind == "mark":
             for stream_id in message["ids"]:
                 self.streams.mark(stream_id, str(message["run"]))
+                self.lanes.mark(stream_id, str(message["run"]))
             self._send({"type": "marked", "n": message["n"]})
         elif kind == "reopen":
-            self.streams.reopen()
+            self._reopen()
         elif kind == "sweep":  # it has opened all that it knows: the others went while no controller ran
             self.streams.sweep(self._claimed)
+            self.lanes.sweep(self._claimed)
         # Any other word is of a newer controller, which knows what an older pump does not do.
+
+    def _tell_closed(self, stream_id: str) -> None:
+        self._send({"type": "closed", "id": stream_id})
 
     def _tell(self, stream_id: str, complaint: str | None) -> None:
         """The controller, if there is one, what changed for the worse or the better."""

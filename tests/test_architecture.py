@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "reconciler"
 ALONE = (
     *("keeper", "keeping", "services", "letters", "handover", "footing", "statelock"),
-    *("pump", "folders", "segments", "wire"),
+    *("pump", "folders", "segments", "wire", "hostmounts"),
     *(f"pumping/{path.stem}" for path in sorted((ROOT / "pumping").glob("*.py"))),
 )
 """The modules that the two small processes consist of."""

@@ -30,7 +30,14 @@ _GONE = select.EPOLLHUP | select.EPOLLERR
 class Streams:
     """Conduits by the id of their stream. `tell(stream_id, complaint)`: what changed for the worse or the better."""
 
-    def __init__(self, plumbing: Plumbing, tell: Callable[[str, str | None], None]) -> None:
+    def __init__(
+        self,
+        plumbing: Plumbing,
+        tell: Callable[[str, str | None], None],
+        owns: Callable[[str], bool] = lambda path: True,
+    ) -> None:
+        """`owns`: whose logs these are, of what an earlier pump has left; others have the rest."""
+        self._owns = owns
         self.epoll = select.epoll()  # of the FIFOs that are listened to
         self.retry_at = 0.0  # 0: nothing is to be tried again
         self.rest_until = 0.0
@@ -61,7 +68,7 @@ class Streams:
     def _take(self, message: dict[str, Any], *, staged: bool) -> None:
         try:
             settings = Settings(message)
-            if staged or settings.id not in self.conduits:
+            if self._owns(settings.path) and (staged or settings.id not in self.conduits):
                 self.conduits[settings.id] = conduit = Conduit(settings, self._plumbing)
                 conduit.prepare()
         except (OSError, KeyError, TypeError, ValueError):
@@ -201,7 +208,7 @@ class Streams:
             self.let_go(stream_id)
         kept = {self._plumbing.staged_path(stream_id) for stream_id in (*self.conduits, *self.parted)}
         for path in self._plumbing.staged():
-            if path not in kept:
+            if path not in kept and self._owns(str((about(path) or {}).get("path", ""))):
                 try:
                     os.unlink(path)
                 except OSError:  # no file of ours

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from reconciler import hostmounts
 from reconciler.adapters.processes.shim import entering
 from reconciler.adapters.processes.spawn import Spawner
 from reconciler.adapters.surroundings import Surroundings
@@ -87,6 +88,26 @@ class TestMounts:
         until_answered(host, f"{host.remote}/web")
         until_answered(host, f"{host.remote}/mail/1")
 
+    def test_that_nothing_is_there_is_an_answer_too(self, host: Host) -> None:
+        mounts = Mounts(table=str(host.table))
+        assert mounts.answers(f"{host.remote}/nothing")
+        assert mounts.answers("a" + chr(0))
+        mounts.close()
+
+    def test_who_cannot_ask_does_not_go(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuses(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(threading.Thread, "start", refuses)
+        assert not host.mounts.answers(f"{host.remote}/web")
+
+    def test_an_answer_that_came_late_keeps_nobody_from_asking(self, host: Host) -> None:
+        host.hang()
+        assert not host.mounts.answers(f"{host.remote}/web")
+        host.answers.set()
+        until_answered(host, f"{host.remote}/mail")
+        assert host.mounts._waiting == {}
+
     def test_a_link_that_leads_there_is_found_out(self, host: Host) -> None:
         link = host.folder / "current"
         link.symlink_to(host.remote)
@@ -129,6 +150,49 @@ class TestMounts:
         assert mounts.answers(f"{host.folder}/my disk/web")
         assert not mounts.is_solid(f"{host.folder}/my disk/web")
         mounts.close()
+
+    def test_on_which_mount_a_path_is(self, host: Host) -> None:
+        known, unknown = host.folder / "known", host.folder / "unknown"
+        for link in (known, unknown):
+            link.symlink_to(host.remote)
+        assert host.mounts.place(f"{host.folder}/web.log") == ""
+        assert host.mounts.place(f"{known}/web.log") == str(host.remote)
+        assert host.mounts.place(f"{host.remote}/web.log") == str(host.remote)
+        host.hang()
+        assert host.mounts.place(f"{host.remote}/mail.log") == str(host.remote)
+        assert host.mounts.place(f"{known}/web.log") == str(host.remote)
+        assert host.mounts.place(f"{unknown}/web.log") == f"{unknown}/web.log", "who knows where that leads"
+
+    def test_a_link_that_leads_elsewhere_now_is_noticed(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(hostmounts, "REMEMBERED_SECONDS", 0.0)
+        link = host.folder / "current"
+        link.symlink_to(host.folder)
+        assert host.mounts.place(str(link)) == ""
+        link.unlink()
+        link.symlink_to(host.remote)
+        assert host.mounts.place(str(link)) == str(host.remote)
+        link.unlink()
+        link.symlink_to(host.folder)
+        assert host.mounts.place(str(link)) == ""
+
+    def test_what_is_remembered_is_bounded(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(hostmounts, "REMEMBERED_PATHS", 3)
+        for number in range(10):
+            assert host.mounts.answers(f"{host.folder}/{number}")
+        assert len(host.mounts._solid) <= 3
+
+    def test_a_mount_that_comes_or_goes_changes_what_is_known(self, host: Host) -> None:
+        class Changed:
+            def poll(self, timeout: int) -> list[tuple[int, int]]:
+                return [(0, 0)]
+
+        assert host.mounts.answers(f"{host.remote}/web")
+        host.mount("ext4")
+        assert not host.mounts.all_solid, "nobody said that it changed"
+        host.mounts._changes = Changed()  # type: ignore[assignment]
+        assert host.mounts.all_solid
+        assert host.mounts.place(f"{host.remote}/web") == ""
+        assert host.mounts.answers(f"{host.remote}/web")
 
     def test_the_real_table_can_be_read(self) -> None:
         mounts = Mounts()

@@ -102,3 +102,47 @@ def test_a_controller_starts_while_it_hangs(daemon: Daemon, disk: HangingDisk) -
     daemon.kill_controller()
     others_go_on(daemon)
     assert daemon.pids("far") == pids
+
+
+PRINTS = "n=0; while :; do echo line $n; n=$((n+1)); sleep 0.01; done"
+
+
+def lines_without_gaps(content: bytes) -> int:
+    """How many, if each is there once and in order."""
+    lines = content.decode().splitlines()
+    assert lines == [f"line {number}" for number in range(len(lines))]
+    return len(lines)
+
+
+@pytest.mark.parametrize("form", ["raw", "prefix"])
+@pytest.mark.parametrize("after", ["it hangs", "the pump is killed as well"])
+def test_logs_there_wait_and_come_whole_and_those_of_others_go_on(
+    daemon: Daemon, disk: HangingDisk, after: str, form: str
+) -> None:
+    path = disk.path / "far.log"
+    daemon.declare("far", "/bin/sh", "-c", PRINTS, min_ready="0s", logs={"path": str(path), "format": form})
+    daemon.declare("near", "/bin/sh", "-c", PRINTS, min_ready="0s")
+    daemon.start()
+    pids, pump = daemon.until_running("far", 1), daemon.pump
+    eventually(lambda: path.exists() and len(path.read_bytes()) > 100, "it is written")
+    disk.hang()
+    eventually(lambda: "does not answer" in daemon.condition("far", "LogTrouble").get("message", ""), "it says why")
+    if after == "it hangs":
+        assert daemon.pump == pump
+    else:
+        daemon.kill_pump()
+    daemon.until_printed("near", 1000)
+    others = f"new-{after.replace(' ', '-')}"
+    daemon.declare(others, "/bin/sh", "-c", PRINTS, min_ready="0s")
+    eventually(lambda: daemon.log(others), "one that is new is logged")
+    assert not daemon.holds("near", "LogTrouble")
+    disk.answer()
+    eventually(lambda: not daemon.condition("far", "LogTrouble"), "all is well again")
+    before = len(path.read_bytes())
+    eventually(lambda: len(path.read_bytes()) > before + 100, "it is written again")
+    assert daemon.pids("far") == pids
+    daemon.cli("stop", "far")
+    daemon.until_at_rest("far")
+    if form == "raw":
+        assert lines_without_gaps(path.read_bytes()) > 100
+    lines_without_gaps(daemon.log("near")[: -len(daemon.log("near").rpartition(b"\n")[2]) or None])

@@ -138,11 +138,11 @@ class Bench:
 class PumpBench(Bench):
     """The same with a whole pump, whose turns the test makes."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, mounts: Any = None) -> None:
         super().__init__(folder)
         self.life_reader, self.life_writer = os.pipe()
         self.signals_reader, self.signals_writer = os.pipe()
-        self.pump = Pump(str(folder), self.life_reader, self.signals_reader, self.plumbing)
+        self.pump = Pump(str(folder), self.life_reader, self.signals_reader, self.plumbing, mounts)
         self.controllers: list[socket.socket] = []
 
     def connect(self) -> socket.socket:
