@@ -54,7 +54,7 @@ class Line(NamedTuple):
     plotted: bool = False
 
 
-def fleet(size: int, *goals: Goal | None) -> list[Line]:
+def fleet(size: str, *goals: Goal | None) -> list[Line]:
     """What is measured of so many processes, in the order of the goals."""
     case, times = f"{size} workers", ("cold start", "killed, until its successor runs: median", "the same: p99")
     shown = (
@@ -93,12 +93,12 @@ TABLES: dict[str, list[Line]] = {
         Line("median", "W2", "1 worker", "recovery", Goal(most=1.9), plotted=True),
         Line("p99", "W2", "1 worker", "recovery", Goal(most=10), of="p99"),
     ],
-    "fleet-999": fleet(
-        999, Goal(most=0.85), Goal(most=1.9), Goal(most=10), CHANGE, CHANGE, NONE, NONE, NONE,
+    "fleet": fleet(
+        "999", Goal(most=0.85), Goal(most=1.9), Goal(most=10), CHANGE, CHANGE, NONE, NONE, NONE,
         Goal(most=1), Goal(most=60), CHANGE, Goal(most=0.24),
     ),
-    "fleet-5000": fleet(
-        5000, Goal(most=3), Goal(most=3.8), None, None, None, NONE, NONE, NONE, Goal(most=5), None, None, None
+    "large-fleet": fleet(
+        "?[05]00", Goal(most=3), Goal(most=3.8), None, None, None, NONE, NONE, NONE, Goal(most=5), None, None, None
     ),
     "stubborn": [Line("stop of 100 that ignore TERM", "W7i", "*", "stop", Goal(most=2.1), plotted=True)],
     "logs": [
@@ -215,7 +215,11 @@ class Figures:
         peers = [peer for peer in PEERS if any(peer in case["peers"] for line in measured if (case := self.case(line)))]
         if not measured:
             return "Not measured."
-        rows = [f"| | {' | '.join(peers)} | goal |", f"|---|{'---|' * len(peers)}---|"]
+        cases = {case["case"].partition(",")[0] for line in measured if (case := self.case(line))}
+        rows = [
+            f"| {cases.pop() if len(cases) == 1 else ''} | {' | '.join(peers)} | goal |",
+            f"|---|{'---|' * len(peers)}---|",
+        ]
         for line in measured:
             cells = [self._cell(line, peer) for peer in peers]
             rows.append(f"| {line.what} | {' | '.join(cells)} | {self._verdict(line)} |")

@@ -58,7 +58,7 @@ def test_the_page_is_what_would_be_drawn_from_the_figures_that_are_kept(performa
 def test_who_was_measured_has_a_column_and_what_was_measured_a_line(performance: ModuleType) -> None:
     drawn = table(performance, "respawn", row("supervisord", 580.0), row("reconciler", 3000.0), row("limit", 3600.0))
     assert drawn == [
-        ["", "limit", "reconciler", "supervisord", "goal"],
+        ["6 slots", "limit", "reconciler", "supervisord", "goal"],
         [
             "6 slots, exit at once: per second",
             "3,600/s",
@@ -111,6 +111,16 @@ def test_what_is_missed_is_listed(performance: ModuleType) -> None:
         "- recovery: p99: 13 ms, the goal is ≤ 10 ms",
     ]
     assert "met" in performance.Figures(performance.summary([raw(recovery("reconciler", 1.0))])).missed()
+
+
+@pytest.mark.parametrize(
+    ("workers", "name"), [(999, "fleet"), (4500, "large-fleet"), (5000, "large-fleet"), (100, ""), (10000, "")]
+)
+def test_small_and_large_fleets_have_a_table_each(performance: ModuleType, workers: int, name: str) -> None:
+    started = row("limit", 1.5, of="W3", case=f"{workers} workers", metric="cold start", unit="s", better="lower")
+    figures = performance.Figures(performance.summary([raw(started)]))
+    drawn = {name for name, lines in performance.TABLES.items() if "1.5 s" in figures.table(lines)}
+    assert drawn == ({name} if name else set())
 
 
 def test_every_table_can_be_empty(performance: ModuleType) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from measuring import RESULTS, kept, line
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 
 
 def scripts(names: list[str]) -> list[Path]:
@@ -26,16 +26,24 @@ def scripts(names: list[str]) -> list[Path]:
     return [path for path in found if not names or path.stem.removeprefix("bench_") in names]
 
 
+def runs_to_its_end(path: Path, results: str) -> bool:
+    """Run one."""
+    try:
+        return not subprocess.run([sys.executable, path], env={**os.environ, RESULTS: results}, check=False).returncode
+    except OSError as error:  # nobody can be started now: the host is at the end of its pids or memory
+        print(f"{path.stem} cannot be started: {error}", file=sys.stderr)
+        return False
+
+
 def main(names: list[str]) -> int:
     """Run them. The exit code."""
     failed, table = [], []
     for path in scripts(names):
         print(f"== {path.stem}", flush=True)
         with tempfile.NamedTemporaryFile() as results:
-            ended = subprocess.run([sys.executable, str(path)], env={**os.environ, RESULTS: results.name}, check=False)
+            if not runs_to_its_end(path, results.name):
+                failed.append(path.stem)
             table += [f"\n{path.stem.removeprefix('bench_')}", *map(line, kept(results.name))]
-        if ended.returncode:
-            failed.append(path.stem)
     print("\n== all figures", *table, sep="\n")
     if failed:
         print(f"\nfailed: {', '.join(failed)}")
