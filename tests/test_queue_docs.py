@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from reconciler.adapters.queues.postgresql import notifying
+from reconciler.adapters.queues.notifying import notifying
 from reconciler.adapters.queues.registry import driver_for
 from reconciler.model.queues import QueueReading
 from reconciler.model.triggers import BUILT_IN, check

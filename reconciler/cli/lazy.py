@@ -34,7 +34,7 @@ class LazyGroup(click.Group):
         verb = self.verbs.get(cmd_name)
         if verb is None:
             return None
-        command = getattr(importlib.import_module(f"reconciler.cli.{verb.module}"), cmd_name)
+        command = getattr(importlib.import_module(f"reconciler.cli.{verb.module}"), cmd_name.replace("-", "_"))
         assert isinstance(command, click.Command)
         return command
 

@@ -8,6 +8,7 @@ QUEUE_CHAPTERS: Chapters = {
     "Look": {
         "test": Verb("steering", "Ask queues now: what waits, and what count follows."),
         "simulate": Verb("simulate", "Show what a binding would make of a load, beside other policies."),
+        "listen-sql": Verb("listensql", "Print the SQL that makes PostgreSQL tell of new work."),
     },
     "Operate": {
         "pause": Verb("steering", "Freeze the count of a bound Program."),

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+from reconciler.adapters.queues.notifying import notifying
 from support.calling import Call
 from support.fake_controller import FakeController, condition, event, program
 from support.fake_engine import a_binding
@@ -139,3 +140,18 @@ class TestQueue:
         self, two: FakeController, call: Call, words: tuple[str, ...]
     ) -> None:
         assert call(*words).code == 2
+
+
+class TestListenSql:
+    def test_it_prints_what_the_driver_is_tested_with(self, call: Call) -> None:
+        code, out, _ = call("queue", "listen-sql", "shop.jobs", "new work's")
+        assert (code, out) == (0, notifying("shop.jobs", "new work's"))
+        assert 'AFTER INSERT ON "shop"."jobs"' in out
+        assert "pg_notify('new work''s', '')" in out
+
+    @pytest.mark.parametrize(
+        "words", [(), ("jobs",), ("jobs", ""), ("jobs", "a\nb"), ("", "work"), ("jobs", "w" * 64), ("jobs", "$$; DROP")]
+    )
+    def test_what_is_no_name_is_a_usage_error(self, call: Call, words: tuple[str, ...]) -> None:
+        code, out, _ = call("queue", "listen-sql", *words)
+        assert (code, out) == (2, "")

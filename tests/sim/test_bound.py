@@ -158,6 +158,24 @@ def test_a_disk_that_takes_too_long_is_not_waited_for_and_not_asked_again_meanwh
     assert running(world) == ([1] if seconds != NEVER else [0])
 
 
+def test_the_end_of_the_patience_with_one_look_is_not_that_of_the_next() -> None:
+    world = four()
+    world.disk.activities = {0: IDLE, 1: IDLE}
+    look(world, 3)
+    world.clock.advance(0.1)
+    world.run()
+    assert running(world) == [0, 2, 3]
+    world.disk.seconds = 0.2
+    look(world, 2)
+    world.run()
+    world.clock.advance(PATIENCE_SECONDS - 0.1)  # by then one would have given up on the first look
+    world.run()
+    assert running(world) == [0, 2, 3]
+    world.clock.advance(0.1)
+    world.run()
+    assert running(world) == [2, 3]
+
+
 def test_a_program_that_is_deleted_while_they_are_looked_at_ends() -> None:
     world = four()
     look(world, 2)

@@ -1,7 +1,6 @@
 """The `postgresql` trigger, by psycopg: one short transaction that may only read, per look.
 
-Waiting needs a channel that somebody notifies (`listen`): an application, or the trigger whose SQL `notifying` gives.
-Nothing is ever installed in a database by us.
+Waiting needs a channel that somebody notifies (`listen`): an application, or a trigger of the table (notifying.py).
 """
 
 from typing import Any
@@ -137,18 +136,6 @@ def _refused(what: str, error: psycopg.Error) -> QueueReadFailed:
 def _first_line(error: psycopg.Error) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0].removeprefix("connection failed: ") if lines else ""
-
-
-def notifying(table: str, channel: str) -> str:
-    """SQL that makes a database notify a channel whenever rows are put into a table. To be run by its owner."""
-    name = "reconciler_notify_" + "".join(letter if letter.isalnum() else "_" for letter in channel)
-    literal = channel.replace("'", "''")
-    return (
-        f"CREATE OR REPLACE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS\n"
-        f"  $$ BEGIN PERFORM pg_notify('{literal}', ''); RETURN NULL; END $$;\n"
-        f"CREATE TRIGGER {name} AFTER INSERT ON {sql.quoted(table, chr(34))}\n"
-        f"  FOR EACH STATEMENT EXECUTE FUNCTION {name}();\n"
-    )
 
 
 DRIVER = sql.SqlDriver(Postgresql, PostgresqlReader, '"')

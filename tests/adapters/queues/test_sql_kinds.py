@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from reconciler.adapters.queues.postgresql import notifying
+from reconciler.adapters.queues.notifying import notifying
 from reconciler.adapters.queues.sql import quoted
 from reconciler.model.queues import QueueReadFailed
 from support.queue_fixtures import Start
