@@ -135,6 +135,30 @@ class TestThreads:
         path.write_bytes(BEGUN)
         assert self.look([WorkLog(0, str(path))]) == {}
 
+    def test_no_more_look_at_once_than_a_bound_however_many_hang(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        disk, hanging = threading.Event(), threading.Semaphore(0)
+
+        def hang(logs: list[WorkLog]) -> Mapping[int, Activity]:
+            hanging.release()
+            disk.wait(10)
+            return {0: IDLE}
+
+        monkeypatch.setattr(worklogs, "activities", hang)
+        calls: queue.Queue[Callable[[], None]] = queue.Queue()
+        threads, found = WorkLogThreads(calls.put), list[Mapping[int, Activity]]()
+        for _ in range(worklogs.MOST_AT_ONCE + 1):
+            threads.look([], found.append)
+        for _ in range(worklogs.MOST_AT_ONCE):
+            assert hanging.acquire(timeout=10)
+        calls.get(timeout=10)()
+        assert found == [{}]
+        disk.set()
+        for _ in range(worklogs.MOST_AT_ONCE):
+            calls.get(timeout=10)()
+        threads.look([], found.append)
+        calls.get(timeout=10)()
+        assert found == [{}] + [{0: IDLE}] * (worklogs.MOST_AT_ONCE + 1)
+
     def test_a_loop_that_is_gone_is_told_nothing(self, path: Path) -> None:
         refused: queue.Queue[None] = queue.Queue()
 

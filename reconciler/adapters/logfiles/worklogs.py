@@ -18,6 +18,7 @@ from reconciler.ports import WorkLog
 END_BYTES = 32 << 10  # of each log; what lies further back tells of no present work, or of a very talkative process
 SHARED_END_BYTES = 256 << 10  # of a log in which several write
 MOST_BYTES = 4 << 20  # of all logs together: of whom it is not enough for, nothing is known
+MOST_AT_ONCE = 16  # looks; those that hang among them
 OUT = "out"
 
 log = logging.getLogger("reconciler")
@@ -28,23 +29,33 @@ class WorkLogThreads:
 
     def __init__(self, call_in_loop: Callable[[Callable[[], None]], object]) -> None:
         self._call_in_loop = call_in_loop
+        self._under_way = 0  # counted in the loop only
 
     def look(self, logs: Sequence[WorkLog], told: Callable[[Mapping[int, Activity]], None]) -> None:
-        """Begin a look."""
-        thread = threading.Thread(target=self._look, args=(logs, told), name="work logs", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:  # the host has no room for another
-            self._call_in_loop(lambda: told({}))
+        """Begin a look; where there are too many already, it finds nothing."""
 
-    def _look(self, logs: Sequence[WorkLog], told: Callable[[Mapping[int, Activity]], None]) -> None:
+        def over(found: Mapping[int, Activity]) -> None:
+            self._under_way -= 1
+            told(found)
+
+        self._under_way += 1
+        thread = threading.Thread(target=self._look, args=(logs, over), name="work logs", daemon=True)
+        try:
+            if self._under_way <= MOST_AT_ONCE:
+                thread.start()
+                return
+        except RuntimeError:
+            pass  # the host has no room for another
+        self._call_in_loop(lambda: over({}))
+
+    def _look(self, logs: Sequence[WorkLog], over: Callable[[Mapping[int, Activity]], None]) -> None:
         found: Mapping[int, Activity] = {}
         try:
             found = activities(logs)
         except Exception:  # a hint that fails is no hint
             log.exception("what processes do cannot be told from their logs")
         try:
-            self._call_in_loop(lambda: told(found))
+            self._call_in_loop(lambda: over(found))
         except RuntimeError:
             pass  # the loop is gone
 
