@@ -79,10 +79,11 @@ class Spawner:
         command = launch.argv[0]
         searched = [each for each in env.get("PATH", os.defpath).split(":") if each.startswith("/")]
         paths = [launch.cwd, *([os.path.join(launch.cwd, command)] if "/" in command else searched)]
-        for path in paths:
+        feared = [path for path in paths if self._mounts.place(path)]
+        for path in feared:
             if not self._mounts.answers(path):
                 raise SpawnFailed(f"{path}: {SILENT}")
-        return all(map(self._mounts.is_solid, paths))
+        return not feared
 
     def _start_from_here(self, launch: Launch, env: dict[str, str], mark: int) -> int:
         """Start what goes there by itself. That it cannot be run is seen by its exit, then, and not foreseen."""
