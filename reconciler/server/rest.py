@@ -27,7 +27,8 @@ from reconciler.server.streams import Streams
 
 __all__ = ["Lifecycle", "LogFiles", "LogOptions", "Operations", "ReadLogs", "RestServer"]
 
-IDLE_SECONDS = 75.0  # a connection without a request
+IDLE_SECONDS = 75.0  # a connection without a further request
+HEAD_SECONDS = 30.0  # for the first request of one: all places may be taken by those who never finish theirs
 CLOSE_SECONDS = 5.0
 ACCEPTED_AT_ONCE = 16  # a crowd at the door shall not hold up the loop
 QUEUED = 1024  # and waits in the kernel, as it does while a controller is replaced
@@ -87,6 +88,8 @@ class RestServer:
         self._listener = None
 
     async def _answer(self, request: BaseRequest) -> StreamResponse:
+        if isinstance(request.protocol, _Connection):
+            request.protocol.has_asked()
         try:
             call = await read_call(request, _peer(request), self.rules)
             handler: Callable[[Call], Awaitable[StreamResponse]] = getattr(self._handlers, call.route.handler)
@@ -119,11 +122,12 @@ class _Connection(RequestHandler):
 
     peer: Peer | None = None
     crowd: "_Crowd"
+    _late: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The kernel tells who it is, once: credentials are those of the moment of connect()."""
+        assert isinstance(transport, asyncio.Transport)
         if not self.crowd.enters(self):
-            assert isinstance(transport, asyncio.Transport)
             transport.write(CROWDED)
         sock = transport.get_extra_info("socket")
         try:
@@ -131,13 +135,21 @@ class _Connection(RequestHandler):
         except OSError:
             self.peer = None
         super().connection_made(transport)
+        self._late = asyncio.get_running_loop().call_later(HEAD_SECONDS, transport.abort)
         if self not in self.crowd.inside:
             transport.close()  # when those few bytes have gone
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """There is room for another one."""
         self.crowd.inside.discard(self)
+        self.has_asked()
         super().connection_lost(exc)
+
+    def has_asked(self) -> None:
+        """A request is whole, but for its body, which has a time-out of its own."""
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
 
     def handle_error(
         self,

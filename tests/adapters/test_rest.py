@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from reconciler.model.problems import ApiError, Problem
+from reconciler.server import rest
 from reconciler.server.access import AccessRules, Level
 from reconciler.wire import connect_unix
 from support.fake_engine import FakeEngine, a_program
@@ -604,6 +605,26 @@ def test_one_connection_too_many_is_told_so_and_there_is_room_again_when_another
         assert served.ask("GET", "/healthz")[0] == 200
         for sock in crowd:
             sock.close()
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /heal", b"GET /healthz HTTP/1.1\r\nHost: x\r\n"])
+def test_who_does_not_finish_his_first_request_loses_his_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    monkeypatch.setattr(rest, "HEAD_SECONDS", 0.1)
+    with serving(tmp_path, FakeEngine, most_connections=1) as served:
+        with served.raw() as slow:
+            slow.sendall(said)
+            assert slow.recv(1000) == b""
+        inside = served.server._http._crowd.inside  # type: ignore[union-attr]
+        served.until(lambda: not inside)
+        with served.raw() as quick:
+            for _ in range(3):
+                quick.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert quick.recv(1000).startswith(b"HTTP/1.1 200")
+            quick.settimeout(0.3)
+            with pytest.raises(TimeoutError):
+                quick.recv(1000)  # who has asked may keep his connection
 
 
 def test_those_who_come_faster_than_they_are_let_in_wait_in_the_kernel(api: Served) -> None:

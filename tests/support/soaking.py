@@ -171,9 +171,13 @@ def _steady(pid: int) -> Sight:
 
 def _sight(pid: int) -> Sight:
     folder = Path(f"/proc/{pid}")
-    rollup = (folder / "smaps_rollup").read_text().splitlines()
-    pss = next(int(line.split()[1]) << 10 for line in rollup if line.startswith("Pss:"))
-    return Sight(pss, len(os.listdir(folder / "fd")), len(os.listdir(folder / "task")))
+    return Sight(pss_bytes(pid), len(os.listdir(folder / "fd")), len(os.listdir(folder / "task")))
+
+
+def pss_bytes(pid: int) -> int:
+    """The memory of a process, with its share of what it shares."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in rollup if line.startswith("Pss:"))
 
 
 def _size(path: Path) -> int:
