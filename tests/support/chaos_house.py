@@ -21,7 +21,7 @@ from reconciler.adapters.processes.procfs import exit_status_of
 from reconciler.client import ClientError
 from support.chaos_absences import Absences
 from support.chaos_ledger import Life, boot_time, fds_of, start_ticks
-from support.daemon import SHOWN_LINES, Daemon, is_alive
+from support.daemon import SHOWN_LINES, Daemon, is_alive, process
 
 KEEPER = str(Path(__file__).parent / "chaos_keeper.py")
 SERVICES = ("controller", "pump")
@@ -149,6 +149,9 @@ class House(Daemon):
         keeper = self._running[-1]
         if keeper.poll() is not None:
             return False
+        # It may be about to replace its pump: from now on it does nothing any more, and what it has done is to be seen.
+        keeper.send_signal(signal.SIGSTOP)
+        stands_still(keeper.pid)
         self._keeper_goes(boot_time())
         keeper.kill()
         keeper.wait()
@@ -174,7 +177,7 @@ class House(Daemon):
 
     def _pump_holds_all(self) -> bool:
         pid, ticks = self.started().get("pump", (0, 0))
-        is_there = start_ticks(pid) == ticks > 0 and (pid, ticks) not in self._killed
+        is_there = start_ticks(pid) == ticks > 0 and (pid, ticks) not in self._killed and not is_dying(pid)
         return is_there and {str(path) for path in self._fifos()} <= set(fds_of(pid))
 
     def _waiting(self) -> dict[str, int]:
@@ -298,6 +301,25 @@ class House(Daemon):
         except ClientError:
             return False
         return True
+
+
+def stands_still(pid: int) -> bool:
+    """Wait until a process that was sent SIGSTOP has stopped. False: it has ended."""
+    while (found := process(pid)) is not None and found.state not in "ZX":
+        if found.state == "T":
+            return True
+        time.sleep(0.0005)
+    return False
+
+
+def is_dying(pid: int) -> bool:
+    """Whether SIGKILL was sent to this process, which has not come to end yet."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return True
+    pending = [int(line.split()[1], 16) for line in lines if line.startswith(("SigPnd", "ShdPnd"))]
+    return any(mask >> signal.SIGKILL - 1 & 1 for mask in pending)
 
 
 def waiting_bytes(fifo: Path) -> int:
