@@ -26,6 +26,10 @@ DEATHS: dict[tuple[str, ...], int] = {
     ("keeper", "controller"): 3,
     ("keeper", "controller", "pump"): 4,
     ("pump", "keeper"): 2,
+    # "some": processes of Programs, so that their ends are under way when the next one dies.
+    ("some", "controller"): 8,
+    ("some", "controller", "again"): 3,
+    ("some", "keeper"): 2,
     # Orderly ones, alone and in the middle of a death.
     ("reexec",): 6,
     ("reexec --keeper",): 5,
@@ -37,6 +41,7 @@ DEATHS: dict[tuple[str, ...], int] = {
     ("keep", "keeper"): 1,
 }
 DYING = ("controller", "pump", "keeper")
+LONG_RUNNING = ("web", "talk", "chat", "deaf")  # of run-once work the ledger's order says whether two overlap
 LOAD_SECONDS = 0.5
 REVIVAL_SECONDS = 0.4
 
@@ -78,6 +83,8 @@ class Acts:
             step.told.append(f"{boot_time():.2f} {name} dies" if name in DYING else f"{boot_time():.2f} {name}")
             if name == "again":
                 self._kill_again(random)
+            elif name == "some":
+                self._kill_some(random)
             elif name == "keep":
                 self.house.shut_down_and_keep(wait=names[-1] == "keep")
             elif name.startswith("reexec"):
@@ -101,6 +108,12 @@ class Acts:
         time.sleep(random.uniform(0, 0.7))
         self.house.kill("controller")
 
+    def _kill_some(self, random: Random) -> None:
+        self.ledger.read()
+        for life in [life for name in LONG_RUNNING for life in self.ledger.alive(name)]:
+            if random.random() < 0.5:
+                self.house.kill_life(life)
+
     # ---- what else happens ----
 
     def edit(self, random: Random) -> str:
@@ -111,9 +124,9 @@ class Acts:
         return f"{self.fleet.edit(random)}, {self.fleet.edit(random)}"
 
     def kill_one(self, random: Random) -> str:
-        """A process of a Program dies. Not of run-once work: there the ledger's order says whether two overlap."""
+        """A process of a Program dies."""
         self.ledger.read()
-        life = one_of([x for name in ("web", "talk", "chat", "deaf") for x in self.ledger.alive(name)], random)
+        life = one_of([x for name in LONG_RUNNING for x in self.ledger.alive(name)], random)
         if life is None:
             return "kill nobody"
         self.house.kill_life(life)
