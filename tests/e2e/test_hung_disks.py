@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from support.daemon import Daemon, Json, eventually
 from support.hanging_disk import HangingDisk, hanging_disk, is_there
@@ -146,3 +147,31 @@ def test_logs_there_wait_and_come_whole_and_those_of_others_go_on(
     if form == "raw":
         assert lines_without_gaps(path.read_bytes()) > 100
     lines_without_gaps(daemon.log("near")[: -len(daemon.log("near").rpartition(b"\n")[2]) or None])
+
+
+def test_a_count_that_falls_does_not_wait_for_logs_that_lie_there(daemon: Daemon, disk: HangingDisk) -> None:
+    """Who works and who is idle would be read from them."""
+    asked = daemon.folder / "asked"
+    asked.write_text("4")
+    trigger = {"type": "exec", "metadata": {"command": ["cat", str(asked)]}}
+    spec = {"scaleTargetRef": {"name": "far"}, "maxReplicaCount": 4, "pollingInterval": "100ms", "triggers": [trigger]}
+    spec["behavior"] = {"scaleDown": {"stabilizationWindow": 0}}
+    document = {"apiVersion": "reconciler/v1", "kind": "QueueBinding", "metadata": {"name": "far"}, "spec": spec}
+    daemon.write("binding.yaml", yaml.safe_dump(document))
+    script = "trap 'exit 0' TERM; echo '[2026-11-25 17:26:07][1] Processing: App'; while :; do sleep 0.02; done"
+    logs = {"path": f"{disk.path}/$(REPLICA).log"}
+    daemon.declare("far", "/bin/sh", "-c", script, min_ready="0s", logs=logs)
+    daemon.declare("mail", *daemon.worker("once"), run_once=True)
+    daemon.start()
+    pids = daemon.until_running("far", 4)
+    eventually(lambda: all((disk.path / f"{ordinal}.log").stat().st_size for ordinal in range(4)), "all have printed")
+    disk.hang()
+    asked.write_text("1")
+    began = time.monotonic()
+    (kept,) = daemon.until_running("far", 1).items()
+    assert time.monotonic() - began < 2 * QUICK_SECONDS
+    assert kept in pids.items()
+    others_go_on(daemon)
+    disk.answer()
+    asked.write_text("2")
+    daemon.until_running("far", 2)
