@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from reconciler.adapters.queues import meters
-from reconciler.adapters.queues.meters import Threads
+from reconciler.adapters.queues.meters import WAIT_SECONDS, Threads
 from reconciler.model.queues import QueueReadFailed, QueueReading
 from reconciler.ports import QueueAnswer, QueueAsked, QueueMeter, QueueReader
 from support.servers import until
@@ -266,6 +266,43 @@ def test_a_wait_that_begins_while_the_meter_is_closed_ends(rig: Rig) -> None:
     until(lambda: "queue mails" not in thread_names(), SOON, "its thread ends")
     until(lambda: "queue wait mails" not in thread_names(), SOON, "and so does the one that would wait")
     assert all(reader.closed.is_set() for reader in server.opened)
+
+
+def test_a_close_between_two_calls_of_who_waits_ends_it_too(rig: Rig) -> None:
+    ready, closings = threading.Event(), threading.Semaphore(0)
+
+    class Anew(Reader):
+        """As readers do: what was closed is opened again by the next call."""
+
+        def read(self) -> QueueReading:
+            if threading.current_thread().name.startswith("queue wait"):
+                ready.wait(SOON)
+                rig.meters[0].close()
+                for _ in range(2):  # by that, and by the thread of the meter, which ends
+                    assert closings.acquire(timeout=SOON)
+            return super().read()
+
+        def wait(self, seconds: float) -> bool:
+            self.closed.clear()
+            self.server.waited_for.release()
+            return not self.closed.wait(seconds)
+
+        def close(self) -> None:
+            super().close()
+            if self is server.opened[-1]:
+                closings.release()
+
+    class Reopening(Server):
+        def open(self, asked: QueueAsked) -> Reader:
+            reader = Anew(self)
+            self.opened.append(reader)
+            return reader
+
+    server = Reopening(0, can_wait=True)
+    rig.open(server)
+    ready.set()
+    assert server.waited_for.acquire(timeout=SOON)
+    until(lambda: "queue wait mails" not in thread_names(), WAIT_SECONDS / 2, "it ends before its wait is over")
 
 
 def thread_names() -> list[str]:

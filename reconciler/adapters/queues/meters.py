@@ -17,6 +17,7 @@ from reconciler.ports import QueueAnswer, QueueAsked, QueueDriver, QueueReader
 
 DEFAULT_POLLING_SECONDS = 1.0
 WAIT_SECONDS = 5.0
+END_SECONDS = 0.05
 BREATH_SECONDS = 0.01
 """Least time between two looks, however often somebody wakes the thread."""
 
@@ -137,11 +138,11 @@ class Meter:
             self._let_wait(answers)
             self._breath.wait(BREATH_SECONDS)
             self._wake.wait(self.polling_seconds)
-        for waiter in self._waiters.values():
-            waiter.close()  # it may have begun while this was being closed
         for each in self._asking:
             if each.reader is not None:
                 each.reader.close()
+        for waiter in self._waiters.values():
+            waiter.end()  # it may have begun to wait while this was being closed
 
     def _read_all(self) -> Sequence[QueueAnswer]:
         began = time.monotonic()
@@ -210,7 +211,8 @@ class Waiter:
         self._armed = threading.Event()
         self._closed = threading.Event()
         self._reader: QueueReader | None = None
-        threading.Thread(target=self._run, name=f"queue wait {name}", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name=f"queue wait {name}", daemon=True)
+        self._thread.start()
 
     def arm(self) -> None:
         """The queue is empty: wait."""
@@ -223,6 +225,13 @@ class Waiter:
         reader = self._reader
         if reader is not None:
             reader.close()
+
+    def end(self) -> None:
+        """Close it until it is over: a reader that is closed between two calls connects anew for the second."""
+        deadline = time.monotonic() + 2 * WAIT_SECONDS
+        while self._thread.is_alive() and time.monotonic() < deadline:
+            self.close()
+            self._thread.join(END_SECONDS)
 
     def _run(self) -> None:
         while not self._closed.is_set():

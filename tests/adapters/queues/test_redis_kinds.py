@@ -14,7 +14,10 @@ from typing import Any
 
 import pytest
 
+from reconciler.adapters.queues.meters import Threads
+from reconciler.adapters.queues.registry import driver_for
 from reconciler.model.queues import QueueReadFailed, QueueReading
+from reconciler.ports import QueueAsked
 from support.queue_fixtures import Start
 from support.queue_rigs import failure, read, reader
 from support.servers import Redis, until
@@ -388,6 +391,26 @@ def test_a_close_ends_a_wait(db: Database) -> None:
     assert ended.wait(2)
     assert time.monotonic() - started < 1
     thread.join()
+
+
+def test_meters_that_come_and_go_leave_no_connection_whatever_they_wait_for(db: Database) -> None:
+    """As when somebody edits a binding again and again: some are closed while they look, some while they wait."""
+
+    def connections() -> int:
+        return db.say("CLIENT", "LIST").count(b"addr=")
+
+    before = connections()
+    threads = Threads(driver_for, lambda call: call())
+    for waits in [False, True] * 10:
+        told = threading.Event()
+        asked = QueueAsked("redis", {"url": db.url, "key": "q"}, "/", {}, 10)
+        meter = threads.open("q", [asked], 0.05, lambda answers, told=told: told.set())
+        assert told.wait(5)
+        if waits:
+            until(lambda: b"blocked_clients:0" not in db.say("INFO", "clients"), 5, "it waits")
+        meter.close()
+    until(lambda: connections() == before, 2, "all connections are closed")
+    until(lambda: not [t for t in threading.enumerate() if t.name.startswith("queue ")], 2, "and all threads are over")
 
 
 def test_who_may_not_write_cannot_wait_and_is_told(db: Database) -> None:
