@@ -10,8 +10,8 @@ import pytest
 
 from support.chaos_run import chaos_in, table
 
-KILLS = int(os.environ.get("KILLS", "8"))
-SEED = int(os.environ.get("SEED", "5"))
+KILLS = int(os.environ.get("KILLS", "12"))
+SEED = int(os.environ.get("SEED", "42"))
 PATIENCE_SECONDS = 600.0  # nobody waits so long unless the machine hardly moves
 
 

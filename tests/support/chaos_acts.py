@@ -69,7 +69,7 @@ class Acts:
             time.sleep(random.uniform(0, LOAD_SECONDS / 3))
             act = random.choices(list(ACTS), list(ACTS.values()))[0]
             began = boot_time()
-            step.told.append(f"{began:.2f} {getattr(self, act)(random)}")
+            step.told.append(f"{began:.2f} {getattr(self, act)(of_its_own(random))}")
         time.sleep(random.uniform(0, LOAD_SECONDS))
         self.deaths(step)
         self.ledger.read()
@@ -82,9 +82,9 @@ class Acts:
         for name in names:
             step.told.append(f"{boot_time():.2f} {name} dies" if name in DYING else f"{boot_time():.2f} {name}")
             if name == "again":
-                self._kill_again(random)
+                self._kill_again(of_its_own(random))
             elif name == "some":
-                self._kill_some(random)
+                self._kill_some(of_its_own(random))
             elif name == "keep":
                 self.house.shut_down_and_keep(wait=names[-1] == "keep")
             elif name.startswith("reexec"):
@@ -197,6 +197,11 @@ class Acts:
         for name, wishes in self.fleet.passing.items():
             if len(wishes) > 1:
                 self.wish(name, wishes[-1])
+
+
+def of_its_own(luck: Random) -> Random:
+    """Luck for who draws from it as often as what it meets takes: those who draw after it shall not notice."""
+    return Random(luck.random())
 
 
 ACTS = {"edit": 8, "edit_twice": 2, "kill_one": 4, "stranger": 1, "operate": 4, "apply": 6, "stall": 2}
