@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from reconciler.cli import summary
+from reconciler.cli.details import document, show_conditions, show_events
 from reconciler.cli.exits import DONE, NOT_FOUND
 from reconciler.cli.output import note, say
 from reconciler.cli.session import nearest
@@ -32,9 +33,9 @@ def listed(client: Client, names: Sequence[str], selector: str, output: str | No
         for thing in things:
             say(summary.reference(thing))
     elif len(things) == 1 and len(names) == 1:
-        say(_document(things[0], str(output)))
+        say(document(things[0], str(output)))
     else:
-        say(_document({"apiVersion": "reconciler/v1", "kind": "List", "items": things}, str(output)))
+        say(document({"apiVersion": "reconciler/v1", "kind": "List", "items": things}, str(output)))
     return DONE
 
 
@@ -124,8 +125,6 @@ def _colour(state: str) -> str:
 
 def described(client: Client, name: str) -> None:
     """`describe qb/NAME`."""
-    from reconciler.cli.describe import show_conditions, show_events
-
     at = now()
     (thing,) = chosen(client, [name])
     say(f"{'Name:':<13}{summary.name_of(thing)}")
@@ -194,13 +193,7 @@ def _form(output: str | None) -> Form:
     )
 
 
-def _document(thing: Json, output: str) -> str:
-    from reconciler.cli.get import document
-
-    return document(thing, output)
-
-
 def _line(thing: Json, output: str) -> str:
     if output == "name":
         return summary.reference(thing)
-    return json.dumps(thing, ensure_ascii=False) if output == "json" else f"---\n{_document(thing, 'yaml')}"
+    return json.dumps(thing, ensure_ascii=False) if output == "json" else f"---\n{document(thing, 'yaml')}"

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from reconciler.cli import summary
+from reconciler.cli.details import event_line, event_table, show_conditions, show_events, yaml_text
 from reconciler.cli.exits import DONE, NOT_FOUND
 from reconciler.cli.output import note, say
 from reconciler.cli.session import (
@@ -19,15 +20,13 @@ from reconciler.cli.session import (
     pass_session,
     with_nearest,
 )
-from reconciler.cli.tables import Table
-from reconciler.cli.text import age_of, exit_text, now, paint, plain, time_of_day, wrapped
+from reconciler.cli.text import age_of, exit_text, now, paint, plain, time_of_day
 from reconciler.client import ApiFailure, Client, ClientError
 
 Json = dict[str, Any]
 
 FAILING_SHOWN = 3  # replicas whose last lines are printed: they mostly say the same
 LAST_LINES = 10
-EVENTS_SHOWN = 15
 _RECONNECT_SECONDS = 0.2
 
 
@@ -118,34 +117,9 @@ def _pairs(values: Any) -> str:
 
 
 def _spec(thing: Json) -> None:
-    from reconciler.cli.get import yaml_text
-
     say("Spec:")
     for line in yaml_text(thing.get("spec") or {}).splitlines():
         say(f"  {plain(line)}")
-
-
-def show_conditions(thing: Json, at: float) -> None:
-    """All conditions with their messages."""
-    conditions = summary.conditions_of(thing)
-    rows = [
-        [
-            plain(kind),
-            str(condition.get("status", "-")),
-            plain(str(condition.get("reason") or "-")),
-            age_of(condition.get("lastTransitionTime"), at),
-        ]
-        for kind, condition in conditions.items()
-    ]
-    if not rows:
-        return
-    say("Conditions:")
-    header, *lines = Table(("TYPE", "STATUS", "REASON", "SINCE")).render(rows, indent="  ").splitlines()
-    say(header)
-    for line, condition in zip(lines, conditions.values(), strict=True):
-        say(line)
-        if condition.get("message"):
-            say(wrapped(plain(str(condition["message"])), "    "))
 
 
 def _processes(thing: Json, rows: list[Json], at: float) -> None:
@@ -210,18 +184,6 @@ def _events(client: Client, name: str, ordinal: int | None, at: float) -> None:
     show_events(client, name, "Program", at, ordinal)
 
 
-def show_events(client: Client, name: str, kind: str, at: float, ordinal: int | None = None) -> None:
-    """The last events of an object."""
-    found = [
-        event
-        for event in client.events(name)
-        if event.get("kind", kind) == kind and (ordinal is None or event.get("ordinal") in (None, ordinal))
-    ]
-    say("Events:" if found else "Events:      none")
-    if found:
-        say(_event_table(found[-EVENTS_SHOWN:], at, indent="  "))
-
-
 # -- events ------------------------------------------------------------------------------------------------------------
 
 
@@ -246,7 +208,7 @@ def events(session: Session, target: Target | None, watch: bool, output: str | N
         for event in found:
             say(_json_line(event))
     elif found:
-        say(_event_table(found, now()))
+        say(event_table(found, now()))
     elif not watch:
         note("no events found")
     if watch:
@@ -281,47 +243,3 @@ def _json_line(event: Json) -> str:
     import json
 
     return json.dumps(event, ensure_ascii=False)
-
-
-def event_line(event: Json) -> str:
-    """One event in a stream, with its time of day."""
-    is_warning = event.get("type") == "Warning"
-    reason = paint(plain(str(event.get("reason", ""))), "yellow" if is_warning else "green")
-    moment = paint(time_of_day(event.get("at")), "dim")
-    return f"{moment} {_subject(event)} {reason} {_message(event)}".rstrip()
-
-
-def _event_table(found: list[Json], at: float, *, indent: str = "") -> str:
-    rows = [
-        [
-            age_of(event.get("at"), at),
-            plain(str(event.get("type", ""))),
-            _subject(event),
-            plain(str(event.get("reason", ""))),
-            _message(event),
-        ]
-        for event in found
-    ]
-    table = Table(
-        ("LAST SEEN", "TYPE", "OBJECT", "REASON", "MESSAGE"),
-        lambda _, cell: "yellow" if cell == "Warning" else "",
-        cut=False,
-    )
-    return table.render(rows, indent=indent)
-
-
-def _subject(event: Json) -> str:
-    ordinal = event.get("ordinal")
-    name = str(event.get("name") or "-")
-    if event.get("kind", "Program") != "Program":
-        name = f"{str(event['kind']).lower()}/{name}"
-    return plain(name if ordinal is None else f"{name}/{ordinal}")
-
-
-def _message(event: Json) -> str:
-    count = event.get("count") or 1
-    text = str(event.get("message") or "")
-    cause = event.get("cause")
-    if cause and str(cause) not in text:
-        text += f" [{cause}]"
-    return plain(text + (f" (x{count})" if count > 1 else ""))

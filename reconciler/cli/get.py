@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import click
 
 from reconciler.cli import summary
+from reconciler.cli.details import document, yaml_text
 from reconciler.cli.exits import DONE, NOT_FOUND
 from reconciler.cli.output import note, problem_lines, say, warning
 from reconciler.cli.session import (
@@ -152,20 +153,6 @@ def _one(client: Client, name: str, *, effective: bool) -> Json:
         from reconciler.cli.session import with_nearest
 
         raise with_nearest(client, name, failure) from None
-
-
-def document(thing: Json, output: str) -> str:
-    """An object, or a list of them, as JSON or YAML."""
-    if output == "json":
-        return json.dumps(thing, indent=2, ensure_ascii=False)
-    return yaml_text(thing)
-
-
-def yaml_text(thing: Json) -> str:
-    """As YAML, keys in the order of the answer; the same text as in the state directory."""
-    from reconciler.model.emit import to_yaml
-
-    return to_yaml(thing).rstrip("\n")
 
 
 def _name_line(thing: Json) -> str:

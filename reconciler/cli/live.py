@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from reconciler.cli import summary
-from reconciler.cli.describe import event_line
+from reconciler.cli.details import event_line
 from reconciler.cli.exits import DONE, FAILED
 from reconciler.cli.following import Following
 from reconciler.cli.output import error, hint, note, problem_text
