@@ -86,6 +86,13 @@ class TestSilence:
         assert silence_fault(run(code=None, signal=9, killed=True, outcome="Stopped"), NEVER_ABSENT) is None
         assert silence_fault(run(withdrawn=True, ended=None), NEVER_ABSENT) is None
 
+    def test_or_the_host_had_no_room_for_it(self) -> None:
+        refused = {"pid": 0, "code": None, "outcome": "NotStarted"}
+        no_room = run(**refused, message="cannot fork: Resource temporarily unavailable")
+        assert silence_fault(no_room, NEVER_ABSENT) is None
+        assert kind(end_fault(life(), no_room, NEVER_ABSENT)) == "exit codes"
+        assert kind(silence_fault(run(**refused, message="Bad file descriptor"), NEVER_ABSENT)) == "exit codes"
+
     @pytest.mark.parametrize(
         ("wrong", "what"),
         [

@@ -5,6 +5,8 @@ over: some things (a report, a drain, a poll) take their time. What is left then
 found right is forgotten, so that a run may be long.
 """
 
+import errno
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,7 +24,7 @@ from support.chaos_order import strangeness
 from support.daemon import Json
 
 TERM, KILL = 15, 9
-UNKNOWN, STOPPED = Outcome.UNKNOWN.value, Outcome.STOPPED.value
+UNKNOWN, STOPPED, NOT_STARTED = Outcome.UNKNOWN.value, Outcome.STOPPED.value, Outcome.NOT_STARTED.value
 
 
 class Fault(NamedTuple):
@@ -43,6 +45,7 @@ class Tally:
     withdrawn: int = 0  # intents that came to nothing
     unheld_bytes: int = 0  # that went with the last who had the pipe open, keeper and pump being dead at once
     fast: int = 0  # processes that ended before they could write a word
+    refused: int = 0  # that the host did not take, having no room for another one
     kinds: Counter[str] = field(default_factory=Counter)
 
 
@@ -137,6 +140,7 @@ class Judge:
                 self.tally.unknown += 1
             else:
                 self.tally.exact += 1
+        self.tally.refused += sum(map(is_refused, self.books.runs.values()))
         self.tally.withdrawn += sum(run.withdrawn for run in self.books.runs.values())
         self.tally.starts = self.ledger.began
 
@@ -195,7 +199,7 @@ def end_fault(life: Life, run: Run | None, absences: Absences) -> Fault | None:
 def silence_fault(run: Run, absences: Absences) -> Fault | None:
     """What is wrong with a run that no process wrote about. It was ended before it could, by a signal that is known."""
     by_signal = (run.signal == TERM and run.stopped) or (run.signal == KILL and run.killed)
-    if run.withdrawn or (run.pid and run.code is None and by_signal):
+    if run.withdrawn or is_refused(run) or (run.pid and run.code is None and by_signal):
         return None
     if run.ended is None:
         return Fault("processes lost", f"{run} never wrote a word, and nobody knows its end")
@@ -203,3 +207,8 @@ def silence_fault(run: Run, absences: Absences) -> Fault | None:
     if unknown and absences.may_be_unknown(run.at, None, run.ended):
         return None
     return Fault("exit codes", f"{run} never wrote a word")
+
+
+def is_refused(run: Run) -> bool:
+    """Whether the host had no room for another process, as the journal says: then there was none."""
+    return not run.pid and run.outcome == NOT_STARTED and run.message == f"cannot fork: {os.strerror(errno.EAGAIN)}"

@@ -141,6 +141,7 @@ def table(chaos: Chaos) -> str:
         ("processes started", f"{tally.starts}"),
         ("ends compared", f"{ended}: {tally.exact} exact, {tally.unknown} unknown (their keeper was killed)"),
         ("starts that a death interrupted", f"{tally.withdrawn} withdrawn, {tally.unseen} unseen, {tally.fast} silent"),
+        ("starts that the host refused", f"{tally.refused} (cannot fork)"),
         ("log bytes compared", f"{judge.logs.bytes:,}"),
         (
             "log bytes in pipes that nobody held",
