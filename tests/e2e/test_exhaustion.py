@@ -139,6 +139,48 @@ def test_a_fork_bomb_hurts_itself_only_and_is_gone_after_a_stop(daemon: Daemon, 
     daemon.until_written(20)
 
 
+class OfAnother(Daemon):
+    """A daemon of a user who may have so many processes and threads: that does not bind root."""
+
+    user = 3_100_000_000 + os.getpid()  # nobody else's, so that nobody else's processes count
+    most = 40
+
+    def command(self, *arguments: object) -> list[str]:
+        command = super().command(*arguments)
+        if arguments[:1] != ("run",):
+            return command
+        become = ["setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups"]
+        return [*become, "prlimit", f"--nproc={self.most}:{self.most}", "--", *command]
+
+
+@needs_root
+def test_a_user_who_may_have_no_more_processes_has_those_he_has_and_the_rest_is_told_why(tmp_path: Path) -> None:
+    house = OfAnother(tmp_path)
+    for folder in [tmp_path, *tmp_path.parents]:
+        if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
+            folder.chmod(folder.stat().st_mode | 0o011)
+    for path in (tmp_path, house.manifests):
+        os.chown(path, house.user, house.user)
+    backoff = {"initial": "100ms", "max": "500ms"}
+    try:
+        house.declare("few", *SLEEPS, replicas=3, min_ready="0s", restart_backoff=backoff)
+        house.start()
+        pids, controller = house.until_running("few", 3), house.controller
+        house.declare("many", *SLEEPS, replicas=60, min_ready="0s", restart_backoff=backoff)
+        eventually(lambda: "cannot fork: Resource temporarily" in last_message(house, "many"), "it says why")
+        house.declare("late", *SLEEPS, min_ready="0s", restart_backoff=backoff)
+        eventually(lambda: house.status("late")["processes"], "manifests are read, though no thread can be had")
+        house.cli("status", code=None)
+        assert house.pids("few") == pids
+        house.declare("many", *SLEEPS, replicas=2, min_ready="0s", restart_backoff=backoff)
+        house.until_running("many", 2)
+        house.until_running("late", 1)
+        assert (house.controller, house.pids("few")) == (controller, pids)
+        assert "Traceback" not in house.output()
+    finally:
+        house.end()
+
+
 @needs_root
 def test_where_no_process_can_be_started_it_backs_off_and_goes_on_when_one_can(tmp_path: Path) -> None:
     with daemon_in(tmp_path) as daemon:
