@@ -119,6 +119,10 @@ chaos: setup ## kill controller, pump and keeper 1000 times under load, and judg
 soak: setup ## 200000 respawns and 1000 reloads: do memory, descriptors and journal stay flat? (RESPAWNS=5000 RELOADS=20)
 	@RESPAWNS=$(RESPAWNS) RELOADS=$(RELOADS) PYTHONPATH=tests $(RUN) tests/soak/soak.py
 
+.PHONY: fleet
+fleet: setup ## 10000 manifests and 5000 processes: does all of it work? (PROGRAMS=1000 PROCESSES=500)
+	@PROGRAMS=$(PROGRAMS) PROCESSES=$(PROCESSES) PYTHONPATH=tests $(RUN) tests/soak/fleet.py
+
 .PHONY: reference
 reference: setup ## write the generated pages of docs/reference
 	@$(RUN) docs/generate.py

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.daemon import Daemon, eventually
+from support.daemon import Daemon, daemon_in, eventually
 from support.soaking import pss_bytes
 
 MEMORY_BYTES = 48 << 20  # more than before: something piles up
@@ -42,12 +42,19 @@ class Crowd:
             sock.close()
 
 
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """One for all of them: it has to bear what comes, one after the other."""
+    with daemon_in(tmp_path_factory.mktemp("house")) as house:
+        house.declare("web", *SLEEPS, min_ready="0s")
+        house.declare("mail", *house.worker("once"), run_once=True)
+        house.start()
+        house.until_running("web", 1)
+        yield house
+
+
 @pytest.fixture
 def crowd(daemon: Daemon) -> Iterator[Crowd]:
-    daemon.declare("web", *SLEEPS, min_ready="0s")
-    daemon.declare("mail", *daemon.worker("once"), run_once=True)
-    daemon.start()
-    daemon.until_running("web", 1)
     crowd = Crowd(daemon)
     yield crowd
     crowd.close()

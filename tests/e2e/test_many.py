@@ -1,0 +1,43 @@
+"""Ten thousand manifests: read in the background, and a change costs what changed. (Real processes: `make fleet`.)"""
+
+import time
+
+from support.daemon import Daemon, cpu_seconds, eventually
+
+PROGRAMS, FILES = 10_000, 100
+MANIFEST = """---
+apiVersion: reconciler/v1
+kind: Program
+metadata: {{name: {}}}
+spec: {{command: [/bin/sleep, "1000"], replicas: 0}}
+"""
+READ_SECONDS = 30.0  # some three, where nobody else wants the CPUs
+
+
+def test_ten_thousand_manifests_are_read_while_others_are_served_and_one_change_costs_one(daemon: Daemon) -> None:
+    daemon.portrait = daemon.output  # type: ignore[method-assign]  # all of it would be ten thousand files
+    daemon.declare("web", *daemon.worker("steady"), replicas=2, min_ready="0s")
+    daemon.start()
+    pids = daemon.until_running("web", 2)
+    each = PROGRAMS // FILES
+    for file in range(FILES):
+        names = [f"p-{file * each + number}" for number in range(each)]
+        daemon.write(f"many-{file}.yaml", "".join(map(MANIFEST.format, names)))
+    began, answers = time.monotonic(), []
+    while (known := int(daemon.client.daemon()["programs"])) < PROGRAMS + 1:
+        asked = time.monotonic()
+        assert asked - began < READ_SECONDS, f"{known} are known"
+        daemon.client.program("web")
+        answers.append(time.monotonic() - asked)
+        time.sleep(0.05)
+    print(f"{time.monotonic() - began:.1f} s, slowest answer {max(answers):.3f} s")
+    assert max(answers) < 2.0
+    assert daemon.pids("web") == pids
+    before = cpu_seconds(daemon.controller)
+    for number in range(5):
+        daemon.declare("web", *daemon.worker("steady"), replicas=3 + number, min_ready="0s")
+        daemon.until_running("web", 3 + number)
+    print(f"five changes: {cpu_seconds(daemon.controller) - before:.2f} s of CPU")
+    assert cpu_seconds(daemon.controller) - before < 5.0
+    (daemon.manifests / "many-7.yaml").unlink()
+    eventually(lambda: int(daemon.client.daemon()["programs"]) == PROGRAMS + 1 - each, "a hundred are gone")

@@ -1,0 +1,134 @@
+"""`make fleet`: 10,000 manifests and 5,000 processes on this machine: does all of it work, and how fast? Not a test.
+
+PROGRAMS (10000: one file each), PROCESSES (5000). Ends with 1 when something did not come about.
+"""
+
+import os
+import resource
+import shutil
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from support.daemon import Daemon, cpu_seconds, daemon_in, eventually, is_alive
+from support.soaking import pss_bytes
+
+PROGRAMS = int(os.environ.get("PROGRAMS") or 10_000)
+PROCESSES = int(os.environ.get("PROCESSES") or 5000)
+PATIENCE_SECONDS = 300.0
+TRIALS = 15
+FILES_IN_A_FOLDER = 100
+IDLE_SECONDS = 10.0
+DESCRIPTORS_EACH = 2.5
+LEFT_TO_OTHERS = 1000  # processes: this is not the only thing that runs here
+
+
+def main() -> int:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < DESCRIPTORS_EACH * PROCESSES:
+        print(f"the hard limit of open files is {hard}: too few for {PROCESSES} processes")
+        return 1
+    if (room := room_for_processes()) < PROCESSES + LEFT_TO_OTHERS:
+        print(f"a control group allows {room} more processes: too few for {PROCESSES}, and {LEFT_TO_OTHERS} for others")
+        return 1
+    folder = Path(tempfile.mkdtemp(prefix="fleet-"))
+    print(f"{PROGRAMS} manifests, {PROCESSES} processes, in {folder}", flush=True)
+    with daemon_in(folder) as daemon:
+        daemon.portrait = lambda: ""  # type: ignore[method-assign] # too much of it to be looked at
+        daemon.state.mkdir()
+        (folder / "config.yaml").write_text(
+            "apiVersion: reconciler/v1\nkind: Config\nmetadata: {name: fleet}\nspec: {maxStarting: 0}\n"
+        )
+        run(daemon)
+    shutil.rmtree(folder)
+    print("all of it worked")
+    return 0
+
+
+def room_for_processes() -> float:
+    """How many more the control groups that we are in allow, of either version."""
+    room = float("inf")
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers not in ("", "pids"):
+            continue
+        group = Path("/sys/fs/cgroup") / controllers / path.lstrip("/")
+        for each in (group, *group.parents):
+            try:
+                most, now = (each / "pids.max").read_text().strip(), int((each / "pids.current").read_text())
+            except OSError:
+                continue  # not bounded here
+            room = min(room, float("inf") if most == "max" else int(most) - now)
+    return room
+
+
+def run(daemon: Daemon) -> None:
+    for number in range(PROGRAMS):
+        declare(daemon, number)
+    took("cold start until all run", lambda: start(daemon))
+    show(daemon)
+    before = cpu_seconds(daemon.controller)
+    time.sleep(IDLE_SECONDS)
+    print(f"  idle: {(cpu_seconds(daemon.controller) - before) / IDLE_SECONDS:.1%} of a CPU")
+    took("`get`", lambda: daemon.cli("get"))
+    took("`status`", lambda: daemon.cli("status", code=None))
+    print(f"  respawn, as one outside sees it: median {statistics.median(respawns(daemon)) * 1000:.0f} ms")
+    took("one env changed until it runs", lambda: change(daemon))
+    took("controller killed until the next one answers", daemon.kill_controller)
+    assert running(daemon) == PROCESSES, "all were taken over"
+    took("stop of all", lambda: daemon.quit(signal.SIGTERM, within=PATIENCE_SECONDS))
+
+
+def declare(daemon: Daemon, number: int, **more: object) -> None:
+    """Every other one has its process, more or less: as many as there are to be."""
+    runs = int(number * PROCESSES / PROGRAMS) != int((number + 1) * PROCESSES / PROGRAMS)
+    text = daemon.manifest(f"p-{number}", "/bin/sleep", "100000", replicas=int(runs), min_ready="0s", **more)
+    daemon.write(f"{number // FILES_IN_A_FOLDER}/p-{number}.yaml", text)
+
+
+def start(daemon: Daemon) -> None:
+    daemon.start(options=("--config", str(daemon.folder / "config.yaml")))
+    eventually(lambda: running(daemon) == PROCESSES, "all run", within=PATIENCE_SECONDS)
+
+
+def running(daemon: Daemon) -> int:
+    return int(daemon.client.daemon()["processes"])
+
+
+def respawns(daemon: Daemon) -> list[float]:
+    found = []
+    for number in range(1, 2 * TRIALS, 2):
+        name = f"p-{number}"
+        (pid,) = daemon.pids(name).values()
+        began = time.monotonic()
+        os.kill(pid, signal.SIGKILL)
+        while daemon.pids(name).get(0) in (None, pid):
+            time.sleep(0.001)
+        found.append(time.monotonic() - began)
+    return found
+
+
+def change(daemon: Daemon) -> None:
+    (pid,) = daemon.pids("p-1").values()
+    declare(daemon, 1, env={"NEW": "1"})
+    eventually(lambda: not is_alive(pid) and daemon.pids("p-1"), "it is replaced")
+
+
+def took(what: str, do: Callable[[], object]) -> None:
+    began = time.monotonic()
+    do()
+    print(f"  {what}: {time.monotonic() - began:.2f} s", flush=True)
+
+
+def show(daemon: Daemon) -> None:
+    for name, pid in (("keeper", daemon.keeper), ("controller", daemon.controller), ("pump", daemon.pump)):
+        fds = len(os.listdir(f"/proc/{pid}/fd"))
+        print(f"  {name}: {pss_bytes(pid) / (1 << 20):.0f} MiB, {fds} descriptors", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
