@@ -41,7 +41,15 @@ FORBIDDEN_WORDS = {
 }
 ALLOWED_NAMES = {"PR_SET_CHILD_SUBREAPER": "the kernel's name"}
 
-MAY_WAIT = ("tests/real/", "tests/e2e/", "tests/bench/", "tests/support/", "tests/conftest.py", "tests/test_tidy.py")
+MAY_WAIT = (
+    "tests/real/",
+    "tests/e2e/",
+    "tests/bench/",
+    "tests/soak/",
+    "tests/support/",
+    "tests/conftest.py",
+    "tests/test_tidy.py",
+)
 
 
 def relative(path: Path) -> str:
