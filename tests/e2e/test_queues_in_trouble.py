@@ -1,9 +1,10 @@
-"""Queues that cannot be read, all of them at once: each is a condition within 3 s that says what to do, and no count
+"""Queues that cannot be read, one beside the other: each is a condition within 3 s that says what to do, and no count
 moves for it."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, closing
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from support.queue_taker import Redis as RedisWords
 from support.servers import Mariadb, Postgresql, Redis, Server, free_port
 
 LATEST_SECONDS = 3.0
+AT_ONCE = 5  # asked for the first time: the machine has two cores, and other things to do
 PACKAGES = ("redis-server", "postgresql", "mariadb-server-core")
 
 
@@ -131,27 +133,30 @@ def test_each_is_told_in_time_with_what_to_do_and_no_count_moves(places: Places,
         daemon.declare(name, "sleep", "1000", replicas=2, minReady=0)
     daemon.start()
     pids = {name: daemon.until_running(name, 2) for name in expected}
-    daemon.write("bindings.yaml", "---\n".join(binding(name, case) for name, case in expected.items()))
 
     def bindings() -> dict[str, dict[str, Any]]:
         return {thing["metadata"]["name"]: thing for thing in daemon.client.queuebindings()}
 
-    eventually(
-        lambda: len(bindings()) == len(expected) and all(ready(b)["status"] == "False" for b in bindings().values())
-    )
+    def all_told(names: Collection[str]) -> bool:
+        found = bindings()
+        return all(name in found and ready(found[name])["status"] == "False" for name in names)
+
+    some = iter(expected)
+    while names := list(islice(some, AT_ONCE)):
+        daemon.write(f"bindings-from-{names[0]}.yaml", "---\n".join(binding(name, expected[name]) for name in names))
+        eventually(lambda names=names: all_told(names), "all of these are told")
     found = bindings()
     told = {
         name: (ready(found[name])["reason"], case.says in ready(found[name])["message"])
         for name, case in expected.items()
     }
     assert told == {name: (case.reason, True) for name, case in expected.items()}
-    late = {
-        name: seconds
+    seconds = {
+        name: moment(ready(thing)["lastTransitionTime"]) - moment(thing["metadata"]["creationTimestamp"])
         for name, thing in found.items()
-        if (seconds := moment(ready(thing)["lastTransitionTime"]) - moment(thing["metadata"]["creationTimestamp"]))
-        > LATEST_SECONDS
     }
-    assert late == {}
+    assert max(seconds.values()) < LATEST_SECONDS, seconds
+    print(f"the last is told after {max(seconds.values()):.2f} s")
     always(lambda: {name: daemon.pids(name) for name in expected} == pids, 0.5, "every count is kept")
     shown = " ".join(daemon.cli("status", code=1).out.split())
     assert all(case.says.split()[0] in shown for case in expected.values())

@@ -1,6 +1,7 @@
 """Queues of the kinds that there are drivers for, each on a real server, with all that a story about one needs."""
 
 import json
+import shutil
 import sqlite3
 import sys
 import tempfile
@@ -64,9 +65,10 @@ class Shop:
         return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
 
     def close(self) -> None:
-        """End its server."""
+        """End its server, and forget what was noted."""
         if self.server is not None:
             self.server.stop()
+        shutil.rmtree(self.folder)
 
 
 class Sqlite(Shop):
