@@ -226,7 +226,11 @@ class App:
         self._link.ack(self._observer.reported(reports))
 
     def _told_all(self, reaps_since: float) -> None:
-        self._link.ack(self._takeover.told(reaps_since))
+        settled = self._takeover.told(reaps_since)
+        if settled is None:
+            self._link.hello()  # to be told once more
+            return
+        self._link.ack(settled)
         if not self._told.done():
             self._told.set_result(None)
 

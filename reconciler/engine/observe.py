@@ -13,7 +13,7 @@ from reconciler.core.restart import verdict
 from reconciler.engine.controlled import Controlled
 from reconciler.model.identity import ProcessId
 from reconciler.model.state import NEVER, NO_HISTORY, Outcome, Process
-from reconciler.ports import Clock, ExitReport, Foundling, Journal, LogSink, ProcessTable
+from reconciler.ports import Clock, ExitReport, Foundling, Journal, LogSink, ProcessTable, Trace
 
 SETTLE_SECONDS = 0.005
 """How long a replacement waits at most until the pump has noted where the log of the run before it ends."""
@@ -43,6 +43,7 @@ class Observer:
         self._seats: dict[ProcessId, tuple[Controlled, int]] = {}
         self._gone: set[ProcessId] = set()  # of an earlier controller, ended and reaped: the keeper will say how
         self._takes_over = True  # until all is told of the time before us
+        self._looked = False  # for a process of an open intent, in vain
         self._unclaimed: list[ExitReport] = []  # told by the keeper, while it is open what an intent became
         self._overdue: set[ProcessId] = set()  # adopted and ended, not reported when we looked last
         self._ended: dict[ProcessId, tuple[Controlled, int]] = {}  # main process gone, the tree is not empty yet
@@ -150,15 +151,22 @@ class Observer:
                 if not self._table.adopt(process.id):
                     self._gone.add(process.id)
 
-    def told(self, programs: Iterable[Controlled], reaps_since: float) -> list[ProcessId]:
+    def told(self, programs: Iterable[Controlled], reaps_since: float) -> list[ProcessId] | None:
         """The keeper has said all that it knows of the time before us; it missed nothing `reaps_since` then.
 
         Now everything can be known: what became of a start that a death interrupted, and whose end nobody saw.
-        Answers with the reports that stand in the journal only now.
+        Answers with the reports that stand in the journal only now. None: that all has to be told once more. Of a start
+        that is nowhere to be seen the process may have ended after the keeper's last word and before our look; what
+        the keeper says after that look has its end.
         """
-        for controlled in programs:
-            if controlled.ledger.intent is not None:
-                self._resolve_intent(controlled, controlled.ledger.intent, reaps_since)
+        open_intents = [(each, each.ledger.intent) for each in programs if each.ledger.intent is not None]
+        traces = [self._table.trace(intent.spawn_id, intent.at, self._unclaimed) for _, intent in open_intents]
+        if not self._looked and any(trace.process is None for trace in traces):
+            self._looked = True
+            self._unclaimed.clear()
+            return None
+        for (controlled, intent), trace in zip(open_intents, traces, strict=True):
+            self._resolve_intent(controlled, intent, trace, reaps_since)
         for process in list(self._gone):
             self._give_up(process)
         self._takes_over = False
@@ -207,9 +215,9 @@ class Observer:
             step = Progressed(controlled.uid, revision, epoch, now, known.progress_score, known.complete)
             self.record(controlled, step)
 
-    def _resolve_intent(self, controlled: Controlled, intent: Intended, reaps_since: float) -> None:
+    def _resolve_intent(self, controlled: Controlled, intent: Intended, trace: Trace, reaps_since: float) -> None:
         """A spawn whose outcome was not written down: it runs, it ran, or it never came to it."""
-        process, certain = self._table.trace(intent.spawn_id, intent.at, self._unclaimed)
+        process, certain = trace
         if process is not None:
             self.record(controlled, Spawned(controlled.uid, intent.ordinal, intent.spawn_id, *process))
             self.watch(controlled, intent.ordinal, process)

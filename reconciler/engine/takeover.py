@@ -82,10 +82,15 @@ class Takeover:
             # What is appended from here on is of this boot, or the next controller would give up what we start.
             self._loop.checkpoint()
 
-    def told(self, reaps_since: float) -> list[ProcessId]:
-        """The keeper has told all it knows of the time before us: now every start has an outcome."""
+    def told(self, reaps_since: float) -> list[ProcessId] | None:
+        """The keeper has told all it knows of the time before us: now every start has an outcome.
+
+        Which ends are written down only now. None: it has to tell all once more.
+        """
         programs = self._programs.by_name
         settled = self._loop.observer.told(programs.values(), reaps_since)
+        if settled is None:
+            return None
         take_in(programs, self._loop.observer, self._builder)
         for controlled in programs.values():
             self._loop.actuator.resume_streams(controlled)  # of a process that was not known before

@@ -1,9 +1,12 @@
 """What the simulator has found, each as the shortest story that shows it. None of it may come back."""
 
+from typing import Any
+
 import pytest
 
 from reconciler.core.records import Killed, StopBegan
 from reconciler.model.state import NEVER, Outcome
+from reconciler.ports import Trace
 from support.fakes import RUNS, Behaviour
 from support.sim_world import World
 
@@ -215,6 +218,29 @@ def test_a_start_that_a_death_interrupted_is_known_with_its_end(ends: bool) -> N
     assert history.runs == 1
     assert (history.last_exit and history.last_exit.code) == (3 if ends else None)
     assert running(world) == (0 if ends else 1)
+
+
+def test_a_start_that_ends_between_the_keepers_last_word_and_our_look_is_known_with_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    trace = world.table.trace
+
+    def ends_before(*arguments: Any) -> Trace:
+        monkeypatch.undo()
+        for process in world.table.alive():
+            world.table.end(process.id, 3)
+        world.table.drain()
+        return trace(*arguments)
+
+    monkeypatch.setattr(world.table, "trace", ends_before)
+    world.fate.strike(1, before=False, kind="spawn")
+    world.apply("web", replicas=1, runOnce=True, restartPolicy="Never")
+    history = world.controller.programs.by_name["web"].ledger.memory.histories[0]
+    assert history.runs == 1
+    assert history.last_exit
+    assert history.last_exit.code == 3
+    assert running(world) == 0
 
 
 def test_a_start_that_never_came_to_it_is_made_up_for_also_where_nothing_is_done_twice() -> None:

@@ -138,7 +138,7 @@ class House(Daemon):
         at = boot_time()
         if name == "controller":
             self.absences.controller_goes(at, there[0])
-        elif not self.keeper_lives:
+        elif not self._holds_all(self.keeper):  # it is gone, or has not come to it yet
             self.absences.pipes_let_go(at, self._waiting())
         if not send(*there, signal.SIGKILL):
             return False
@@ -178,7 +178,10 @@ class House(Daemon):
     def _pump_holds_all(self) -> bool:
         pid, ticks = self.started().get("pump", (0, 0))
         is_there = start_ticks(pid) == ticks > 0 and (pid, ticks) not in self._killed and not is_dying(pid)
-        return is_there and {str(path) for path in self._fifos()} <= set(fds_of(pid))
+        return is_there and self._holds_all(pid)
+
+    def _holds_all(self, pid: int) -> bool:
+        return {str(path) for path in self._fifos()} <= set(fds_of(pid))
 
     def _waiting(self) -> dict[str, int]:
         """How many bytes wait in each pipe."""

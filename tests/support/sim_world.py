@@ -320,9 +320,14 @@ class World:
 
     def _tell_all(self) -> None:
         """What no controller has acknowledged is told again, and then that this was all."""
-        settled = self.controller.loop.observer.reported(list(self._kept.values()))
-        settled += self.controller.takeover.told(self.reaps_since)
-        for process in settled:
+        told: list[ProcessId] | None = None
+        while told is None:
+            self._collect()
+            self._untold.clear()  # for it is now
+            for process in self.controller.loop.observer.reported(list(self._kept.values())):
+                del self._kept[process]
+            told = self.controller.takeover.told(self.reaps_since)
+        for process in told:
             del self._kept[process]
 
     def written(self) -> dict[str, Ledger]:
