@@ -438,19 +438,55 @@ class TestProcess:
         bench.close()
         assert bench.pump._listener.fileno() == -1
 
-    def test_the_lock_is_tried_again(
-        self, tmp_path: Path, ends: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    @pytest.fixture
+    def lock(self, tmp_path: Path) -> Iterator[int]:
+        fd = os.open(tmp_path / "pump.lock", os.O_RDWR | os.O_CREAT)
+        yield fd
+        os.close(fd)
+
+    @pytest.fixture
+    def told(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, int]]:
+        """Who is told to leave; nobody really is."""
+        told: list[tuple[int, int, int]] = []
+        monkeypatch.setattr(pump, "signal_stranger", lambda *whom: told.append(whom))
+        return told
+
+    def test_the_lock_is_tried_again_and_its_holder_is_told_to_leave_once(
+        self,
+        lock: int,
+        told: list[tuple[int, int, int]],
+        ends: tuple[int, int],
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
     ) -> None:
         tries: list[int] = []
 
-        def second_time_lucky(fd: int, how: int) -> None:
+        def third_time_lucky(fd: int, how: int) -> None:
             tries.append(how)
-            if len(tries) == 1:
+            if len(tries) < 3:
                 raise BlockingIOError
 
-        monkeypatch.setattr(fcntl, "flock", second_time_lucky)
-        assert pump.claim(0, ends[0])
-        assert len(tries) == 2
+        stranger = os.getppid()  # no sibling of ours
+        os.write(lock, f"pump {stranger} {wire.start_ticks(stranger)}\n".encode())
+        monkeypatch.setattr(fcntl, "flock", third_time_lucky)
+        assert pump.claim(lock, ends[0])
+        assert len(tries) == 3
+        assert told == [(stranger, wire.start_ticks(stranger), signal.SIGTERM)]
+        assert (tmp_path / "pump.lock").read_text() == f"pump {os.getpid()} {wire.start_ticks(os.getpid())}\n"
+
+    def test_a_pump_of_the_same_keeper_and_whoever_is_gone_is_told_nothing(
+        self, told: list[tuple[int, int, int]]
+    ) -> None:
+        own = os.getpid()
+        for holder in ("", "rubbish", f"pump {2**22 + 1} 1", f"pump {own} 1", f"pump {own} {wire.start_ticks(own)}"):
+            assert not pump.ask_to_leave(holder)
+        assert told == []
+
+    def test_a_lock_on_a_disk_that_takes_nothing_holds_without_a_name(self, tmp_path: Path, lock: int) -> None:
+        readable = os.open(tmp_path / "pump.lock", os.O_RDONLY)
+        pump.note_holder(readable)
+        os.close(readable)
+        assert (tmp_path / "pump.lock").read_text() == ""
 
     def test_signals_arrive_as_bytes_and_interrupts_not_at_all(self) -> None:
         numbers = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP)
