@@ -109,11 +109,14 @@ def diff(session: Session, /, output: str | None, **terms: Any) -> int:
     \b
     reconciler diff -f deploy/
     reconciler diff -f deploy/ --prune
+    reconciler diff -f copy/ --take-over --base-dir /etc/shop/manifests    (an edit of a watched directory)
     """
     try:
         answer = session.client().diff(_body(_sound_sources(terms), terms))
     except (ClientError, Failure) as failure:
         code = said(failure)
+        if isinstance(failure, ApiFailure) and failure.reason == "Conflict" and not terms["take_over"]:
+            hint("of a copy of a watched DIR, `diff --take-over --base-dir DIR -f COPY` tells what an edit would do")
         return USAGE if code == FAILED else code
     results = list(answer.get("results") or ())
     if output:

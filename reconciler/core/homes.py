@@ -53,7 +53,9 @@ class Conflict(NamedTuple):
     def as_problem(self) -> Problem:
         """For lists of what is wrong."""
         message = f"{self.key} is declared differently in {self.owner}, which owns it"
-        return Problem(self.file, self.line, 1, "metadata.name", message, "rename one, or move it with --take-over")
+        # In a watched directory the file itself is the wish; only who hands something in can take a name over.
+        way = "delete this one" if self.home.startswith(DIRECTORY) else "move it with --take-over"
+        return Problem(self.file, self.line, 1, "metadata.name", message, f"rename one, or {way}")
 
 
 class Invalid(NamedTuple):

@@ -173,7 +173,7 @@ class TestConflicts:
         (conflict,) = (change for change in world.changes if hasattr(change, "as_problem"))
         assert str(conflict.as_problem()) == (
             "/a/b.yaml:1:1: metadata.name: program/web is declared differently in /a/a.yaml:1, which owns it"
-            " (rename one, or move it with --take-over)"
+            " (rename one, or delete this one)"
         )
 
     def test_a_name_without_owner_goes_to_the_first_directory_then_the_first_path(self) -> None:

@@ -251,7 +251,10 @@ class TestDiff:
         fake.refuses("POST", "/v1/diff", 422, 1, "Invalid", "1 error")
         assert call("diff", "-f", folder) == (2, "", "error: 1 error\n")
         fake.refuses("POST", "/v1/diff", 409, 6, "Conflict", "taken")
-        assert call("diff", "-f", folder).code == 6
+        refused = call("diff", "-f", folder)
+        assert (refused.code, refused.out) == (6, "")
+        assert "hint: of a copy of a watched DIR, `diff --take-over --base-dir DIR" in refused.err
+        assert "hint" not in call("diff", "-f", folder, "--take-over").err
         (folder / "bad.yaml").write_bytes(b"\xff")
         assert call("diff", "-f", folder).code == 2
 
