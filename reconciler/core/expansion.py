@@ -16,6 +16,9 @@ from typing import NamedTuple
 LONGEST_BYTES = 128 * 1024 - 1
 """Linux refuses to start a process with a longer argument or variable (MAX_ARG_STRLEN, its final NUL left out)."""
 
+QUOTED = 20
+"""Characters of something that is no reference, and has no end that we know of, in a warning."""
+
 DEEPEST = 32
 """Variables that name variables that name variables: nobody means more than a few."""
 
@@ -70,7 +73,8 @@ def _piece(match: re.Match[str]) -> Piece:
     if written == "$$":
         return "$"
     if inner is None:  # `$(` of a shell, or never closed: what follows may still hold references
-        return Reference("", written, match.string[match.start() : match.start() + 20])
+        rest = match.string[match.start() :]
+        return Reference("", written, rest if len(rest) <= QUOTED else rest[:QUOTED] + "…")
     if inner == "REPLICAS":
         return Count()
     if ordinal := _ORDINAL.fullmatch(inner):

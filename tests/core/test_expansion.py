@@ -99,6 +99,9 @@ def test_a_warning_says_where_what_and_how_to_mean_it() -> None:
     assert warnings("$(date +%s)") == [
         "command[0]: $(date +%s) is not a reference and stays as written (a dollar is written $$)"
     ]
+    assert warnings("i=$((i+1)); sleep 0.05; done") == [
+        "command[0]: $((i+1)); sleep 0.05… is not a reference and stays as written (a dollar is written $$)"
+    ]
 
 
 @pytest.mark.parametrize("written", ["plain", "$$(date)", "$HOME", "$(HOME)", "$(REPLICA)", "5$"])
