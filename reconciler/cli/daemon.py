@@ -33,10 +33,10 @@ config_option = click.option("--config", metavar="FILE", help="As the global opt
     help="Where all processes print to: files as their specs say, or the standard output of this daemon.",
 )
 @click.option(
-    "--logs-format", type=click.Choice(["prefix", "json"]), default="prefix", show_default=True, help="How, on stdout."
+    "--logs-format", type=click.Choice(["prefix", "json"]), show_default="prefix", help="How, on stdout."
 )
 @pass_session
-def run(session: Session, paths: tuple[str, ...], config: str | None, logs: str, logs_format: str) -> int:
+def run(session: Session, paths: tuple[str, ...], config: str | None, logs: str, logs_format: str | None) -> int:
     """Run the daemon in the foreground, for systemd and containers.
 
     TERM and INT drain everything in order and end with 0; a later INT kills. HUP reads all manifests again, USR1
@@ -47,6 +47,8 @@ def run(session: Session, paths: tuple[str, ...], config: str | None, logs: str,
     reconciler run -f /srv/shop/manifests -f /srv/blog/manifests
     reconciler run -f /manifests --logs stdout --logs-format json    (in a container)
     """
+    if logs_format and logs != "stdout":
+        raise click.UsageError("--logs-format is about standard output; say --logs stdout, too")
     state_dir = find_state_dir(session.given_state_dir)
     config = config or session.config or _system_config(state_dir)
     for path in paths:
@@ -60,7 +62,7 @@ def run(session: Session, paths: tuple[str, ...], config: str | None, logs: str,
     make_state_dir(state_dir)
     arguments = daemon_arguments(paths, config)
     if logs == "stdout":
-        arguments += ["--logs", "stdout", "--logs-format", logs_format]
+        arguments += ["--logs", "stdout", "--logs-format", logs_format or "prefix"]
     command = keeper_command(state_dir, arguments)
     os.execve(command[0], command, keeper_environment())  # noqa: S606  # no shell is wanted
 

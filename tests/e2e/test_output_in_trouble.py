@@ -261,3 +261,8 @@ class TestFiles:
         eventually(lambda: said in (daemon.condition("web", "LogTrouble") or {}).get("message", ""))
         time.sleep(0.2)
         assert list(secret.iterdir()) == []
+
+
+def test_a_format_for_standard_output_that_is_not_written_to_is_refused(daemon: Daemon) -> None:
+    told = daemon.cli("run", "-f", daemon.manifests, "--logs-format", "json", code=2)
+    assert "say --logs stdout, too" in told.err
