@@ -8,6 +8,7 @@ may be lost, and who gets no answer at once does without. Disks of this machine 
 import os
 import select
 import threading
+import weakref
 from collections.abc import Callable
 
 PATIENCE_SECONDS = 0.1  # for an answer; the loop stands still meanwhile, so it is waited for once per mount and outage
@@ -32,6 +33,7 @@ class Mounts:
     ) -> None:
         self._look, self._patience_seconds = look, patience_seconds
         self._fd = os.open(table, os.O_RDONLY | os.O_CLOEXEC)
+        self._let_go = weakref.finalize(self, os.close, self._fd)  # whoever uses it last need not know that
         self._changes = select.poll()
         self._changes.register(self._fd, select.POLLPRI)
         self._remote: frozenset[str] = frozenset()  # mount points that may hang
@@ -40,9 +42,7 @@ class Mounts:
 
     def close(self) -> None:
         """Let the mount table go. Threads that wait are left to themselves."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._let_go()
 
     @property
     def all_solid(self) -> bool:

@@ -32,9 +32,7 @@ config_option = click.option("--config", metavar="FILE", help="As the global opt
     show_default=True,
     help="Where all processes print to: files as their specs say, or the standard output of this daemon.",
 )
-@click.option(
-    "--logs-format", type=click.Choice(["prefix", "json"]), show_default="prefix", help="How, on stdout."
-)
+@click.option("--logs-format", type=click.Choice(["prefix", "json"]), show_default="prefix", help="How, on stdout.")
 @pass_session
 def run(session: Session, paths: tuple[str, ...], config: str | None, logs: str, logs_format: str | None) -> int:
     """Run the daemon in the foreground, for systemd and containers.

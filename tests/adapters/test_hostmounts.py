@@ -195,6 +195,12 @@ class TestMounts:
         assert host.mounts.place(f"{host.remote}/web") == ""
         assert host.mounts.answers(f"{host.remote}/web")
 
+    def test_who_only_forgets_it_keeps_no_descriptor(self, host: Host) -> None:
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(3):
+            assert Mounts().answers("/")
+        assert len(os.listdir("/proc/self/fd")) == before
+
     def test_the_real_table_can_be_read(self) -> None:
         mounts = Mounts()
         assert mounts.answers("/")

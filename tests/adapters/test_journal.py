@@ -193,7 +193,9 @@ def test_a_flipped_bit_never_invents_a_record(tmp_path_factory: pytest.TempPathF
     content = bytearray(segment.read_bytes())
     content[where] ^= 1 << bit
     segment.write_bytes(content)
-    found = list(SegmentJournal(str(segment.parent)).replay())
+    journal = SegmentJournal(str(segment.parent))
+    found = list(journal.replay())
+    journal.close()
     assert found == [["n", number] for number in range(len(found))]
 
 

@@ -2,7 +2,7 @@
 
 A real SIGKILL strikes between two of these, or while one moves bytes. So the calls that change something are counted,
 and at the chosen one `Killed` is raised, which nothing catches. What a dead process would still do (close, unlink in a
-`finally`) is forbidden from then on.
+`finally`) is forbidden from then on; only its descriptors are closed, as the kernel does it.
 """
 
 import os
@@ -48,17 +48,35 @@ class Fate:
 def fated(at: int, moment: str) -> Iterator[Fate]:
     """Within the block, the `at`-th changing call is the last one. Reads as usual when it never comes."""
     fate = Fate(at, moment)
-    real = {name: getattr(os, name) for name in CHANGING}
+    real = {name: getattr(os, name) for name in (*CHANGING, "open", "pipe2", "close")}
+    held: set[int] = set()
+
+    def opening(*arguments: Any, **named: Any) -> int:
+        fd: int = real["open"](*arguments, **named)
+        held.add(fd)
+        return fd
+
+    def piping(flags: int) -> tuple[int, int]:
+        ends: tuple[int, int] = real["pipe2"](flags)
+        held.update(ends)
+        return ends
+
+    def closing(fd: int) -> None:
+        held.discard(fd)
+        real["close"](fd)
 
     def mortal(name: str) -> Callable[..., Any]:
         return lambda *arguments, **named: fate.meet(name, real[name], arguments, named)
 
-    for name in CHANGING:
-        setattr(os, name, mortal(name))
+    changed = {name: mortal(name) for name in CHANGING}
+    for name, function in {**changed, "open": opening, "pipe2": piping, "close": closing}.items():
+        setattr(os, name, function)
     try:
         yield fate
     except Killed:
         pass
     finally:
-        for name in CHANGING:
-            setattr(os, name, real[name])
+        for name, function in real.items():
+            setattr(os, name, function)
+        for fd in held if fate.struck else ():
+            os.close(fd)
