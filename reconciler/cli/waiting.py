@@ -9,7 +9,7 @@ from reconciler.cli.describe import last_lines
 from reconciler.cli.exits import DONE, FAILED, TIMED_OUT
 from reconciler.cli.output import error, note
 from reconciler.cli.text import duration, exit_text
-from reconciler.client import Client, NoController, TimedOut
+from reconciler.client import Client, ClientError, NoController, TimedOut
 
 Json = dict[str, Any]
 
@@ -79,7 +79,7 @@ def wait_until_available(client: Client, generations: Mapping[str, int], timeout
     except TimedOut:
         error(f"timed out after {duration(timeout_seconds)}")
         for name in waiting.open:
-            _explain(client, name, "not available in time", waiting.last.get(name))
+            _explain(client, name, "not available in time", _as_it_is_now(client, name) or waiting.last.get(name))
         _explain_failed(client, waiting)
         return TIMED_OUT
     _explain_failed(client, waiting)
@@ -102,6 +102,14 @@ def _watch_once(client: Client, waiting: Waiting, until: float) -> None:
     if time.monotonic() >= until:
         raise TimedOut("not available in time")
     time.sleep(_RECONNECT_SECONDS)
+
+
+def _as_it_is_now(client: Client, name: str) -> Json | None:
+    """A watch tells once a second, and may have last seen the moment in which the one that fails was running."""
+    try:
+        return client.program(name)
+    except ClientError:
+        return None
 
 
 def _explain_failed(client: Client, waiting: Waiting) -> None:

@@ -6,6 +6,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -305,6 +306,7 @@ class TestHandingOver:
         while not stage.has_come("controller"):
             running.signal(signal.SIGHUP)
             running.signal(signal.SIGTERM)
+            time.sleep(0.001)  # without end at full speed, and measured, it would hear them and do nothing else
         successor = stage.next("controller")
         successor.greet()
         successor.expect("signal", name="TERM")
