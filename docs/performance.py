@@ -98,7 +98,7 @@ TABLES: dict[str, list[Line]] = {
         Goal(most=1), Goal(most=60), CHANGE, Goal(most=0.24),
     ),
     "large-fleet": fleet(
-        "?[05]00", Goal(most=3), Goal(most=3.8), None, None, None, NONE, NONE, NONE, Goal(most=5), None, None, None
+        "[45]???", Goal(most=3), Goal(most=3.8), None, None, None, NONE, NONE, NONE, Goal(most=5), None, None, None
     ),
     "stubborn": [Line("stop of 100 that ignore TERM", "W7i", "*", "stop", Goal(most=2.1), plotted=True)],
     "logs": [
