@@ -10,6 +10,7 @@ import pytest
 
 from support.daemon import Daemon, Json, always, daemon_in, eventually, is_alive
 from support.disks import needs_root
+from support.open_code import open_code
 
 SLEEPS = ("/bin/sleep", "1000")
 BOMB = """
@@ -147,8 +148,15 @@ class OfAnother(Daemon):
     user = 3_100_000_000 + os.getpid()  # nobody else's, so that nobody else's processes count
     most = 40
 
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._python, self._more = open_code(folder)
+
+    def environment(self) -> dict[str, str]:
+        return {**super().environment(), **self._more}
+
     def command(self, *arguments: object) -> list[str]:
-        command = super().command(*arguments)
+        command = [self._python, *super().command(*arguments)[1:]]
         if arguments[:1] != ("run",):
             return command
         become = ["setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups"]
