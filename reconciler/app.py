@@ -47,6 +47,7 @@ from reconciler.engine.observe import open_ledgers
 from reconciler.engine.programs import Programs
 from reconciler.engine.publish import Publisher
 from reconciler.engine.takeover import Takeover
+from reconciler.hostmounts import Mounts
 from reconciler.model.manifest import Config
 from reconciler.model.objects import Accepted
 from reconciler.model.overrides import Overrides, pause_from
@@ -145,13 +146,14 @@ class App:
         self._clock = clock = BootClock()
         self._store = store = StateFiles(state_dir)
         self._journal = journal = SegmentJournal(os.path.join(state_dir, "run", "journal"), JOURNAL_BYTES)
+        mounts = Mounts()  # one for all who ask: what hangs is waited for once
         self._table = table = LinuxProcessTable(
-            clock, subreaper_pid=os.getppid(), boot_limits=boot_limits, most=most_processes()
+            clock, subreaper_pid=os.getppid(), boot_limits=boot_limits, most=most_processes(), mounts=mounts
         )
         link = self._link
         self._sink = sink = PumpSink(os.path.join(state_dir, "run"), link.hold, link.release, link.sync)
         scheduling = Scheduling(self._loop.call_soon, self._loop.call_later)
-        surroundings = Surroundings(base_path=self._options.base_path)
+        surroundings = Surroundings(base_path=self._options.base_path, mounts=mounts)
         builder = Builder(surroundings, state_dir, config.defaults.program, output_policy(self._options))
         ports, prefix = Ports(clock, journal, table, sink), secrets.token_hex(4) + "-"
         loop = Loop(ports, scheduling, builder, prefix, most_starting=most_starting(config))

@@ -34,7 +34,7 @@ class Spawner:
     def __init__(
         self, boot_limits: Mapping[str, tuple[int, int]], *, marked: bool, mounts: Mounts | None = None
     ) -> None:
-        self._mounts = mounts or Mounts()
+        self._mounts, self._shares_mounts = mounts or Mounts(), mounts is not None
         _keep_descriptors_to_ourselves()
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         self._umask = os.umask(0o022)
@@ -53,7 +53,8 @@ class Spawner:
         if self._null >= 0:
             os.close(self._null)
             self._null = -1
-        self._mounts.close()
+        if not self._shares_mounts:
+            self._mounts.close()
 
     def spawn(self, launch: Launch, spawn_id: str, mark: int, now: float) -> int:
         """Start the process and return its pid. It is a session leader, and ours to reap. Raises SpawnFailed."""

@@ -17,6 +17,7 @@ from reconciler.adapters.processes import procfs
 from reconciler.adapters.processes.foundlings import TICKS_PER_SECOND, foundlings
 from reconciler.adapters.processes.spawn import Spawner
 from reconciler.adapters.processes.trees import Trees, can_mark, send
+from reconciler.hostmounts import Mounts
 from reconciler.model.identity import ProcessId
 from reconciler.model.launch import Launch
 from reconciler.ports import Clock, ExitReport, Foundling, SpawnFailed, Trace
@@ -59,6 +60,7 @@ class LinuxProcessTable:
         subreaper_pid: int | None = None,
         boot_limits: Mapping[str, tuple[int, int]] | None = None,
         most: int | None = None,
+        mounts: Mounts | None = None,
     ) -> None:
         self._clock = clock
         self._most = most
@@ -73,7 +75,7 @@ class LinuxProcessTable:
         self._remains: dict[ProcessId, int] = {}  # trees without a main process, and their birthmarks
         self._condemned: set[ProcessId] = set()  # trees that have been killed and may not be empty yet
         self._epoll = select.epoll()
-        self._spawner = Spawner(boot_limits or {}, marked=self._marked)
+        self._spawner = Spawner(boot_limits or {}, marked=self._marked, mounts=mounts)
         self._spare_fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._loop: asyncio.AbstractEventLoop | None = None
 
