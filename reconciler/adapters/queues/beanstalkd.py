@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from reconciler.adapters.queues import opening
 from reconciler.adapters.queues.connections import Hold, Kept, Lost, dial
+from reconciler.adapters.queues.polling import Polled
 from reconciler.adapters.queues.readings import combined
 from reconciler.adapters.queues.urls import Url
 from reconciler.model.metadata import Beanstalkd
@@ -84,10 +85,8 @@ class Talk:
         return Lost("ServerError", f"{self._what} does not answer as a beanstalkd does: {line[:40]!r}")
 
 
-class BeanstalkdReader:
-    """Implements ports.QueueReader for one tube, or several as one queue."""
-
-    can_wait = False
+class BeanstalkdReader(Polled):
+    """Implements ports.QueueReader for one tube, or several as one queue. To wait one had to take something."""
 
     def __init__(self, url: str, tubes: tuple[str, ...]) -> None:
         """Raises QueueReadFailed(BadMetadata)."""
@@ -99,10 +98,6 @@ class BeanstalkdReader:
     def read(self) -> QueueReading:
         """Look once."""
         return self._kept.call(lambda talk: combined([tube_reading(talk, tube) for tube in self._tubes]))
-
-    def wait(self, seconds: float) -> bool:
-        """beanstalkd can only be waited on by taking something."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """Let the connection go."""

@@ -17,6 +17,7 @@ from typing import Any
 
 from reconciler.adapters.queues import opening, strays
 from reconciler.adapters.queues.answers import LARGEST_BYTES, reading_of
+from reconciler.adapters.queues.polling import Polled
 from reconciler.model.metadata import Exec
 from reconciler.model.queues import QueueReadFailed, QueueReading
 from reconciler.ports import QueueAsked
@@ -27,10 +28,8 @@ _COMPLAINT_BYTES = 4096
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-class ExecReader:
+class ExecReader(Polled):
     """Implements ports.QueueReader."""
-
-    can_wait = False
 
     def __init__(self, settings: Exec, asked: QueueAsked) -> None:
         """Raises QueueReadFailed(BadMetadata)."""
@@ -65,10 +64,6 @@ class ExecReader:
                 "ServerError", f"{self._settings.command[0]} failed with {how}: {(lines or [''])[-1]}"
             )
         return reading_of(output, self._settings.json_path, self._what)
-
-    def wait(self, seconds: float) -> bool:
-        """Never called: there is nothing to wait on."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """End it, if it runs."""

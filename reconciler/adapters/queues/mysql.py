@@ -9,6 +9,7 @@ from pymysql.err import MySQLError
 from reconciler.adapters.queues import sql
 from reconciler.adapters.queues.connections import Hold, Kept, Lost, dial, tls_context, untrusted
 from reconciler.adapters.queues.limits import SOCKET_SECONDS
+from reconciler.adapters.queues.polling import Polled
 from reconciler.adapters.queues.urls import Url
 from reconciler.model.metadata import Mysql
 from reconciler.model.queues import QueueReadFailed, QueueReading
@@ -32,10 +33,8 @@ _LOST = frozenset({0, 1053, 1927, 2003, 2006, 2013, 2014})
 _QUERY_REFUSED = frozenset({1054, 1064, 1065, 1305, 1792})
 
 
-class MysqlReader:
+class MysqlReader(Polled):
     """Implements ports.QueueReader."""
-
-    can_wait = False
 
     def __init__(self, settings: Mysql, question: sql.Asking) -> None:
         """Raises QueueReadFailed(BadMetadata)."""
@@ -52,10 +51,6 @@ class MysqlReader:
     def read(self) -> QueueReading:
         """Look once."""
         return self._kept.call(self._count)
-
-    def wait(self, seconds: float) -> bool:
-        """MySQL cannot be waited on."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """Let the connection go."""
