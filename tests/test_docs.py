@@ -1,7 +1,6 @@
 """The documentation says what the code does: every name is in it, pages are up to date, links lead somewhere."""
 
 import ast
-import importlib.util
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from reconciler.model.scaling import ScaleReason
 from reconciler.model.state import Cause, Outcome
 from reconciler.server.routes import ROUTES
 from support.reading import complaints
+from support.scripts import loaded
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "docs" / "reference"
@@ -29,12 +29,7 @@ def relative(path: Path) -> str:
 
 @pytest.fixture(scope="module")
 def generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("docs_generate", ROOT / "docs" / "generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded(ROOT / "docs" / "generate.py")
 
 
 def test_the_generated_pages_are_up_to_date(generator: ModuleType) -> None:

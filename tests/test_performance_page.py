@@ -1,6 +1,5 @@
 """The tables and pictures of docs/performance.md: drawn from measurements, goals beside figures, missed ones marked."""
 
-import importlib.util
 import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -8,6 +7,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+
+from support.scripts import loaded
 
 ROOT = Path(__file__).parent.parent
 HERE = {"date": "2026-01-02", "cores": 2, "memory_gib": 4.0, "kernel": "6.1", "python": "3.11.2"}
@@ -17,12 +18,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 @pytest.fixture(scope="module")
 def performance() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("docs_performance", ROOT / "docs" / "performance.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded(ROOT / "docs" / "performance.py")
 
 
 def row(

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from support.daemon import Daemon, Json, always, daemon_in, eventually, is_alive
+from support.daemon import Daemon, Json, always, daemon_in, ending, eventually, is_alive
 from support.disks import needs_root
-from support.open_code import open_code
 
 SLEEPS = ("/bin/sleep", "1000")
 BOMB = """
@@ -35,11 +34,8 @@ class Limited(Daemon):
 
 @pytest.fixture
 def limited(tmp_path: Path) -> Iterator[Limited]:
-    house = Limited(tmp_path)
-    try:
+    with ending(Limited(tmp_path)) as house:
         yield house
-    finally:
-        house.end()
 
 
 def running(daemon: Daemon, name: str) -> int:
@@ -148,15 +144,8 @@ class OfAnother(Daemon):
     user = 3_100_000_000 + os.getpid()  # nobody else's, so that nobody else's processes count
     most = 40
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self._python, self._more = open_code(folder)
-
-    def environment(self) -> dict[str, str]:
-        return {**super().environment(), **self._more}
-
     def command(self, *arguments: object) -> list[str]:
-        command = [self._python, *super().command(*arguments)[1:]]
+        command = super().command(*arguments)
         if arguments[:1] != ("run",):
             return command
         become = ["setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups"]
@@ -165,14 +154,12 @@ class OfAnother(Daemon):
 
 @needs_root
 def test_a_user_who_may_have_no_more_processes_has_those_he_has_and_the_rest_is_told_why(tmp_path: Path) -> None:
-    house = OfAnother(tmp_path)
     for folder in [tmp_path, *tmp_path.parents]:
         if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
             folder.chmod(folder.stat().st_mode | 0o011)
-    for path in (tmp_path, house.manifests):
-        os.chown(path, house.user, house.user)
     backoff = {"initial": "100ms", "max": "500ms"}
-    try:
+    with ending(OfAnother(tmp_path)) as house:
+        house.give_to(house.user)
         house.declare("few", *SLEEPS, replicas=3, min_ready="0s", restart_backoff=backoff)
         house.start()
         pids, controller = house.until_running("few", 3), house.controller
@@ -187,8 +174,6 @@ def test_a_user_who_may_have_no_more_processes_has_those_he_has_and_the_rest_is_
         house.until_running("late", 1)
         assert (house.controller, house.pids("few")) == (controller, pids)
         assert "Traceback" not in house.output()
-    finally:
-        house.end()
 
 
 @pytest.mark.skipif(PIDS_CGROUP is None, reason="no cgroup can be made here; the limit of a user is tried above")

@@ -12,8 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from support.daemon import Daemon, Result, eventually
-from support.open_code import open_code
+from support.daemon import Daemon, Result, ending, eventually
 
 # What an engine puts in front on `--init`: passes signals on, reaps what comes to it, ends as its one process did.
 INIT = """
@@ -43,8 +42,6 @@ class Container(Daemon):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.prefix: list[str] = []  # what pid 1 does before it becomes the daemon, or instead
-        self._python = sys.executable
-        self._more: dict[str, str] = {}
 
     def with_init(self) -> "Container":
         """As with `docker run --init`."""
@@ -64,17 +61,9 @@ class Container(Daemon):
 
     def as_user(self, uid: int) -> "Container":
         """As with `docker run --user`, and a volume that belongs to that user."""
-        self._python, self._more = open_code(self.folder)
-        for path in (self.folder, self.manifests):
-            os.chown(path, uid, uid)
+        self.give_to(uid)
         self.prefix = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--bounding-set=-all"]
         return self
-
-    def environment(self) -> dict[str, str]:
-        return {**super().environment(), **self._more}
-
-    def command(self, *arguments: object) -> list[str]:
-        return [self._python, *super().command(*arguments)[1:]]
 
     def wrapped(self, command: list[str]) -> list[str]:
         """In namespaces of its own; whatever happens to us, nothing of it is left."""
@@ -129,11 +118,8 @@ class Container(Daemon):
 @contextmanager
 def container_in(folder: Path) -> Iterator[Container]:
     """A Container that is ended whatever happens."""
-    house = Container(folder)
-    try:
+    with ending(Container(folder)) as house:
         yield house
-    finally:
-        house.end()
 
 
 def arguments_of(pid: int) -> Sequence[str]:

@@ -18,9 +18,11 @@ from typing import Any, NamedTuple, TypeVar
 import yaml
 
 from reconciler.client import Client, ClientError, socket_in
+from support.open_code import open_code
 
 Json = dict[str, Any]
 T = TypeVar("T")
+Kind = TypeVar("Kind", bound="Daemon")
 
 PATIENCE_SECONDS = 30.0  # the machine may be busy; nothing waits this long unless it is broken
 LOOK_SECONDS = 0.02
@@ -88,15 +90,22 @@ class Daemon:
         self.manifests.mkdir()
         self.client = Client([socket_in(str(self.state))], timeout_seconds=PATIENCE_SECONDS)
         self._running: list[subprocess.Popen[bytes]] = []  # every keeper that we started
+        self._python, self._more = sys.executable, dict[str, str]()  # what runs it, and what that needs
 
     # ---- running ----
 
     def environment(self) -> dict[str, str]:
         kept = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-        return {**kept, MARK: str(self.folder), "PYTHONWARNINGS": "default"}
+        return {**kept, MARK: str(self.folder), "PYTHONWARNINGS": "default", **self._more}
 
     def command(self, *arguments: object) -> list[str]:
-        return [sys.executable, "-m", "reconciler", "--state-dir", str(self.state), *map(str, arguments)]
+        return [self._python, "-m", "reconciler", "--state-dir", str(self.state), *map(str, arguments)]
+
+    def give_to(self, uid: int) -> None:
+        """That user can run it, wherever the code lies, and owns what it needs. Only root can give it away."""
+        self._python, self._more = open_code(self.folder)
+        for path in (self.folder, self.manifests):
+            os.chown(path, uid, uid)
 
     def start(self, *directories: Path | str, options: Iterable[str] = (), stdout: int | None = None) -> "Daemon":
         """Start `run`, and wait until it answers."""
@@ -397,7 +406,13 @@ class Daemon:
 @contextmanager
 def daemon_in(folder: Path) -> Iterator[Daemon]:
     """A Daemon that is ended whatever happens."""
-    house = Daemon(folder)
+    with ending(Daemon(folder)) as house:
+        yield house
+
+
+@contextmanager
+def ending(house: Kind) -> Iterator[Kind]:
+    """A Daemon of any kind, which is ended whatever happens."""
     try:
         yield house
     finally:
