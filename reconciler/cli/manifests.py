@@ -19,7 +19,7 @@ from reconciler.cli.session import (
     pass_session,
     with_nearest,
 )
-from reconciler.cli.sources import Source, directories, read_sources
+from reconciler.cli.sources import Source, base_dir_option, directories, filename_option, read_sources
 from reconciler.cli.tables import Table
 from reconciler.cli.text import counted, paint, plain
 from reconciler.client import ApiFailure, ClientError, NoController
@@ -34,10 +34,7 @@ def _input_options(verb: F) -> F:
     """What is handed in, and on which terms."""
     for option in reversed(
         (
-            click.option(
-                "-f", "--filename", "paths", multiple=True, required=True, metavar="PATH|-",
-                help="A file, a directory (read recursively) or - for stdin; may be repeated.",
-            ),
+            filename_option(),
             click.option("--applyset", default="default", show_default=True, help="The set that owns the objects."),
             click.option("--prune", is_flag=True, help="Delete what the set holds and the input does not."),
             click.option(
@@ -45,9 +42,9 @@ def _input_options(verb: F) -> F:
             ),
             click.option("--allow-empty", is_flag=True, help="Let the set or directory become empty."),
             click.option("--take-over", is_flag=True, help="Take names from the directory or set that has them."),
-            click.option("--base-dir", metavar="DIR", help="What relative paths in the manifests are relative to."),
+            base_dir_option(),
         )
-    ):  # fmt: skip
+    ):
         verb = option(verb)
     return verb
 
@@ -131,7 +128,7 @@ def diff(session: Session, /, output: str | None, **terms: Any) -> int:
 
 @click.command()
 @click.argument("words", nargs=-1, metavar="[NAME...]", shell_complete=PROGRAM_TARGET.shell_complete)
-@click.option("-f", "--filename", "paths", multiple=True, metavar="PATH|-", help="Delete what these manifests declare.")
+@filename_option("Delete what these manifests declare.", required=False)
 @dry_run_option
 @pass_session
 def delete(session: Session, words: tuple[str, ...], paths: tuple[str, ...], dry_run: bool) -> int:

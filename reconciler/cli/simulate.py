@@ -11,6 +11,7 @@ from reconciler.cli.exits import DONE, NOT_FOUND, Failure
 from reconciler.cli.output import hint, problem_lines, say
 from reconciler.cli.plotting import plotter
 from reconciler.cli.session import DURATION, nearest
+from reconciler.cli.sources import filename_option, read_sources
 from reconciler.cli.text import duration as duration_text
 from reconciler.cli.text import plain
 
@@ -43,15 +44,7 @@ class Subject(NamedTuple):
 
 @click.command()
 @click.argument("name", required=False)
-@click.option(
-    "-f",
-    "--filename",
-    "paths",
-    multiple=True,
-    required=True,
-    metavar="PATH|-",
-    help="A file or directory with the QueueBinding, and its Program if it is not elsewhere; may be repeated.",
-)
+@filename_option("A file or directory with the QueueBinding, and its Program if it is not elsewhere; may be repeated.")
 @click.option("--program", "program_paths", multiple=True, metavar="PATH", help="A file with the Program.")
 @click.option("--trigger", metavar="NAME", help="Which trigger's queue has the load, of several (the first one).")
 @click.option(
@@ -128,7 +121,6 @@ def simulate(
 
 def _subject(paths: Sequence[str], name: str | None) -> Subject:
     """The one binding that is meant, and its Program as far as it is there."""
-    from reconciler.cli.sources import read_sources
     from reconciler.cli.validate import decoded
     from reconciler.model.manifest import binding_from_canonical, program_from_canonical
 

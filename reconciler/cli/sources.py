@@ -1,4 +1,4 @@
-"""What `-f` names, read whole: files, directories and stdin, as documents for the controller.
+"""`-f` of all verbs, and what it names, read whole: files, directories and stdin, as documents for the controller.
 
 Which files count and how they are read is the rule of the watched directories, so that `apply` and `run` see the same
 manifests; nothing is parsed here.
@@ -6,13 +6,29 @@ manifests; nothing is parsed here.
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import click
 
 STDIN = "-"
 STDIN_LIMIT_BYTES = 1 << 20
+
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+ANY = "A file, a directory (read recursively) or - for stdin; may be repeated."
+BASE_DIR = "What relative paths in the manifests are relative to."
+
+
+def filename_option(text: str = ANY, *, required: bool = True) -> Callable[[Command], Command]:
+    """`-f`, as `paths`."""
+    return click.option("-f", "--filename", "paths", multiple=True, required=required, metavar="PATH|-", help=text)
+
+
+def base_dir_option(text: str = BASE_DIR) -> Callable[[Command], Command]:
+    """`--base-dir`."""
+    return click.option("--base-dir", metavar="DIR", help=text)
 
 
 class Source(NamedTuple):

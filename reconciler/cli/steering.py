@@ -10,6 +10,7 @@ from reconciler.cli.exits import DONE, FAILED, said
 from reconciler.cli.operate import print_result
 from reconciler.cli.output import say
 from reconciler.cli.session import Session, binding_names, dry_run_option, override_options, pass_session
+from reconciler.cli.sources import base_dir_option, filename_option
 from reconciler.client import ApiFailure, Client
 
 Json = dict[str, Any]
@@ -20,10 +21,8 @@ names_argument = click.argument("words", nargs=-1, required=True, metavar="NAME.
 
 @click.command()
 @click.argument("words", nargs=-1, metavar="[NAME...]")
-@click.option(
-    "-f", "--filename", "paths", multiple=True, metavar="PATH|-", help="Ask for what these manifests declare."
-)
-@click.option("--base-dir", metavar="DIR", help="With -f: what relative paths in the manifests are relative to.")
+@filename_option("Ask for what these manifests declare.", required=False)
+@base_dir_option("With -f: what relative paths in the manifests are relative to.")
 @pass_session
 def test(session: Session, words: tuple[str, ...], paths: tuple[str, ...], base_dir: str | None) -> int:
     """Ask the queues of a binding now; show what they say, and what count follows.

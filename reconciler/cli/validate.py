@@ -10,7 +10,7 @@ import click
 
 from reconciler.cli.exits import DONE, FAILED, Failure
 from reconciler.cli.output import error, problem_lines, say
-from reconciler.cli.sources import STDIN, Source, read_sources
+from reconciler.cli.sources import STDIN, Source, base_dir_option, filename_option, read_sources
 from reconciler.cli.text import counted, plain
 from reconciler.model.problems import Problem
 
@@ -34,16 +34,8 @@ class Decoded(NamedTuple):
 
 
 @click.command()
-@click.option(
-    "-f",
-    "--filename",
-    "paths",
-    multiple=True,
-    required=True,
-    metavar="PATH|-",
-    help="A file, a directory (read recursively) or - for stdin; may be repeated.",
-)
-@click.option("--base-dir", metavar="DIR", help="What relative paths in the manifests are relative to.")
+@filename_option()
+@base_dir_option()
 def validate(paths: tuple[str, ...], base_dir: str | None) -> int:
     """Check manifests without a controller: syntax, fields, values, names. All errors come at once.
 
