@@ -66,6 +66,7 @@ from reconciler.startup import (
     output_policy,
     raise_limits,
     read_config,
+    ready_threads,
     rehearsal,
     tell_faults,
 )
@@ -382,6 +383,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     loop.set_exception_handler(tell_faults)
+    loop.set_default_executor(ready_threads())
     app = App(options, loop)
     try:
         code = loop.run_until_complete(app.run())

@@ -14,8 +14,10 @@ import os
 import platform
 import resource
 import sys
+import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from reconciler import __version__, wire
@@ -30,6 +32,7 @@ STARTING_PER_CPU = 4
 CONNECTIONS_SHARE, MOST_CONNECTIONS = 4, 4096  # of the descriptors that we may have; and at most
 OWN_DESCRIPTORS = 40  # sockets, watches, journals, and files that are open for a moment
 CLAIM_SECONDS = 0.01
+THREADS = 6
 ABOUT = {"version": __version__, "python": platform.python_version(), "wire": wire.VERSION}
 FAULT_SECONDS = 10.0
 _told: dict[int, int] = {}  # errors that were told, and in which span of time
@@ -118,6 +121,28 @@ def tell_faults(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> Non
             log.warning("no descriptor is left for clients: %s", error.strerror)
         return
     loop.default_exception_handler(context)
+
+
+def ready_threads(most: int = THREADS) -> ThreadPoolExecutor:
+    """Threads for what the event loop hands away, all of them from the start; fewer where the host gives no more.
+
+    A pool that grows when it needs to takes work first and asks for a thread then. Where none is to be had it says that
+    the work was refused, and does it all the same. Raises RuntimeError when there is not one thread.
+    """
+    pool, gate, begun = ThreadPoolExecutor(most, "aside"), threading.Event(), 0
+    try:
+        for _ in range(most):
+            pool.submit(gate.wait)
+            begun += 1
+    except RuntimeError:
+        if not begun:
+            raise
+    finally:
+        gate.set()
+    if begun == most:
+        return pool
+    pool.shutdown()
+    return ready_threads(begun)
 
 
 def raise_limits() -> dict[str, tuple[int, int]]:

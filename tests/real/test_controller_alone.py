@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,10 @@ def test_who_waits_for_the_lock_does_so_no_longer_than_its_keeper_lives(
 
 
 def _waits_for_the_lock(pid: int) -> bool:
-    links = [os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")]
     time.sleep(0.05)
-    return any(link.endswith("controller.lock") for link in links)
+    folder = Path(f"/proc/{pid}/fd")
+    for link in folder.iterdir():
+        with suppress(FileNotFoundError):  # closed since it was listed: it is starting
+            if os.readlink(link).endswith("controller.lock"):
+                return True
+    return False

@@ -4,6 +4,7 @@ import asyncio
 import os
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ import pytest
 
 from reconciler.adapters.documents import parse
 from reconciler.adapters.manifests import Bulk, ManifestDirectory
+from reconciler.adapters.manifests.watch import Watch
 from reconciler.model.objects import Scan
 
 SOON_SECONDS = 8.0  # on a machine that does other things, too
@@ -339,3 +341,22 @@ async def test_ten_thousand_manifests(tmp_path: Path) -> None:
     assert len(scan.files) == 10_000
     assert loaded < 60
     await directory.close()
+
+
+async def test_without_a_thread_to_watch_with_it_is_read_from_time_to_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.yaml").write_text(program("a", 1))
+
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("watchdog.utils.threading.Thread.start", refused)
+    watch = Watch(str(tmp_path), lambda: None)
+    identity = tmp_path.stat()
+    assert not watch.cover(asyncio.get_running_loop(), (identity.st_dev, identity.st_ino), ())
+    assert watch.trouble == "cannot be watched (can't start new thread); it is read from time to time instead"
+    monkeypatch.undo()
+    assert watch.cover(asyncio.get_running_loop(), (identity.st_dev, identity.st_ino), ())
+    assert not watch.trouble
+    watch.close()

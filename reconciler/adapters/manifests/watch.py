@@ -91,6 +91,9 @@ class Watch:
                 f"cannot be watched ({error.strerror}; see sysctl {limit}); it is read from time to time instead"
             )
             return
+        except RuntimeError as error:  # no thread is to be had for it
+            self.trouble = f"cannot be watched ({error}); it is read from time to time instead"
+            return
         finally:
             _close_on_exec()
         self._watches[path] = (watch, identity)
