@@ -3,6 +3,7 @@
     [2026-11-25 17:26:07][1010] Processing: App\\Mail\\Welcome                        Laravel up to 8
       2026-11-25 17:26:07 App\\Mail\\Welcome ............................ RUNNING     Laravel 9 and later
       2026-11-25 17:26:08 App\\Mail\\Welcome ....................... 871.45ms DONE
+      2026-11-25 17:26:07 Illuminate\\Notifications\\SendQueuedNotifications  RUNNING   no room for dots
     {"level":"info","job":"App\\\\Mail\\\\Welcome","status":"starting",...}           queue:work --json
 
 A hint for the ranking of victims, no more: an application may print what it likes. Pure.
@@ -18,7 +19,7 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _MOMENT = r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)"
 _OLD = re.compile(rf"\[{_MOMENT}\]\[[^\]]*\] (Processing|Processed|Failed):\s")
 _NEW = re.compile(rf"\s*{_MOMENT} \S.* (RUNNING|DONE|FAIL)\s*")
-_DOTS = ".."  # between the name of the work and the word, whatever the width of the terminal
+_GAPS = (" .", "  ")  # between name and word: dots up to the width of the terminal, or no room even for one
 _BEGINS = frozenset({"Processing", "RUNNING", "starting"})
 _ENDS = frozenset({"Processed", "Failed", "DONE", "FAIL", "success", "failed", "released_after_exception"})
 
@@ -50,8 +51,11 @@ def _told(line: str) -> Activity | None:
 
 
 def _of_text(line: str) -> tuple[str, str] | None:
-    found = _OLD.match(line) or (_NEW.fullmatch(line) if _DOTS in line else None)
-    return (found[2], found[1]) if found else None
+    if found := _OLD.match(line):
+        return found[2], found[1]
+    if (found := _NEW.fullmatch(line)) and any(gap in line[found.end(1) : found.start(2)] for gap in _GAPS):
+        return found[2], found[1]
+    return None
 
 
 def _of_json(line: str) -> tuple[str, str] | None:

@@ -14,6 +14,13 @@ RUNNING = r"  2026-11-25 17:26:07 App\Mail\Welcome .................... RUNNING"
 DONE = r"  2026-11-25 17:26:08 App\Mail\Welcome ............... 871.45ms DONE"
 LONG_DONE = r"  2026-11-25 17:26:08 App\Mail\Welcome ................. 1m 3s DONE"
 FAIL = r"  2026-11-25 17:26:08 App\Mail\Welcome 12 .................. 2s FAIL"
+LONG_NAME = r"Illuminate\Notifications\SendQueuedNotifications"  # which leaves no room for dots in 80 columns
+LONG_RUNNING = rf"  2026-11-25 17:26:07 {LONG_NAME}  RUNNING"
+LONG_NAME_DONE = rf"  2026-11-25 17:26:08 {LONG_NAME}  871.45ms DONE"
+LONG_NAME_FAIL = rf"  2026-11-25 17:26:08 {LONG_NAME}  1s FAIL"
+ONE_DOT = r"  2026-11-25 17:26:07 App\Mail\WelcomeWithAVeryLongNameThatLeavesFewOf80 . RUNNING"
+VERBOSE = rf"  2026-11-25 17:26:07 {LONG_NAME} 9f8e redis mails  RUNNING"
+VERBOSE_DONE = rf"  2026-11-25 17:26:08 {LONG_NAME} 9f8e redis mails  12.30ms 40.5MB DONE"
 STARTING = (
     r'{"level":"info","id":"1","job":"App\\Mail\\Welcome","status":"starting","result":null,'
     '"timestamp":"2026-11-25T17:26:07.123456+00:00"}'
@@ -28,13 +35,18 @@ def working(*lines: str) -> bool | None:
     return told and told.working
 
 
-@pytest.mark.parametrize("line", [PROCESSING, RUNNING, STARTING, f"\x1b[33m{PROCESSING}\x1b[39m"])
+@pytest.mark.parametrize(
+    "line", [PROCESSING, RUNNING, LONG_RUNNING, ONE_DOT, VERBOSE, STARTING, f"\x1b[33m{PROCESSING}\x1b[39m"]
+)
 def test_one_that_has_begun(line: str) -> None:
     assert working(line) is True
     assert working(DONE, line, "a line of the application") is True
 
 
-@pytest.mark.parametrize("line", [PROCESSED, FAILED, DONE, LONG_DONE, FAIL, SUCCESS, RELEASED])
+@pytest.mark.parametrize(
+    "line",
+    [PROCESSED, FAILED, DONE, LONG_DONE, FAIL, LONG_NAME_DONE, LONG_NAME_FAIL, VERBOSE_DONE, SUCCESS, RELEASED],
+)
 def test_one_that_has_finished(line: str) -> None:
     assert working(line) is False
     assert working(PROCESSING, line) is False
@@ -76,6 +88,9 @@ def test_the_newest_line_that_tells_is_enough() -> None:
         '{"status": 5, "job": "x"}',
         "[2026-11-25 17:26:07] production.ERROR: Processing: x",
         "2026-11-25 17:26:07 RUNNING",
+        "  2026-11-25 17:26:07 Queue mails PAUSED",
+        "2026-11-25 17:26:07 the mail is RUNNING",
+        "2026-11-25 17:26:07 importing catalogue: 12 of 12 DONE",
         "{" * 1999,
         f"{PROCESSED} {'.' * 2000}",
     ],
@@ -94,6 +109,8 @@ def test_other_lines_tell_nothing(line: str) -> None:
         "2026-11-25 17:26:07 X .." + " RUNNING" * 240 + "x",
         " " * 1990 + "..",
         "2026-11-25 17:26:07 X .. RUNNING" + " " * 1900 + "x",
+        "2026-11-25 17:26:07 X" + "  " * 900 + "x",
+        "2026-11-25 17:26:07 X" + " . RUNNING " * 170 + "x",
         "\x1b[" + "1;" * 900,
     ],
 )
