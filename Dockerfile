@@ -30,7 +30,7 @@ CMD ["-f", "/etc/reconciler/manifests"]
 
 FROM base AS unprivileged
 ARG UID=1000
-RUN useradd --system --uid "$UID" --home-dir /var/lib/reconciler --shell /usr/sbin/nologin reconciler \
+RUN useradd --uid "$UID" --no-create-home --no-log-init --home-dir /var/lib/reconciler --shell /usr/sbin/nologin reconciler \
  && chown "$UID" /var/lib/reconciler
 # After its owner is settled: what is changed in a volume later would be lost.
 VOLUME /var/lib/reconciler

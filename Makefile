@@ -123,6 +123,10 @@ soak: setup ## 200000 respawns and 1000 reloads: do memory, descriptors and jour
 fleet: setup ## 10000 manifests and 5000 processes: does all of it work? (PROGRAMS=1000 PROCESSES=500)
 	@PROGRAMS=$(PROGRAMS) PROCESSES=$(PROCESSES) PYTHONPATH=tests $(RUN) tests/soak/fleet.py
 
+.PHONY: image
+image: setup ## build the images and see that containers do what is said (ENGINE=podman; needs an engine)
+	@ENGINE="$(ENGINE)" BUILD="$(BUILD)" RUN_OPTIONS="$(RUN_OPTIONS)" $(RUN) tests/image/check.py
+
 .PHONY: reference
 reference: setup ## write the generated pages of docs/reference
 	@$(RUN) docs/generate.py

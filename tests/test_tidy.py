@@ -46,6 +46,7 @@ MAY_WAIT = (
     "tests/e2e/",
     "tests/bench/",
     "tests/soak/",
+    "tests/image/",
     "tests/support/",
     "tests/conftest.py",
     "tests/test_tidy.py",
