@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from reconciler.adapters import journal as module
 from reconciler.adapters.journal import DAMAGED, SEGMENT, SPARE, SegmentJournal
+from support.descriptors import descriptors
 from support.fakes import MemoryJournal
 
 RECORD = ["exited", "0123456789abcdef", 3, "Failed", 1, None, 1234.5, 3.25, 1, False, True, "é\ud800"]
@@ -352,14 +353,14 @@ def test_a_failing_flush_makes_the_journal_unwritable(tmp_path: Path) -> None:
 def test_a_journal_leaves_no_descriptor_open(tmp_path: Path) -> None:
     journal = opened(tmp_path)  # the first one imports and caches what it needs
     journal.close()
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(descriptors())
     for _ in range(20):
         journal = opened(tmp_path, segment_bytes=4096)
         for number in range(500):
             journal.append(["n", number])
         journal.checkpoint([])
         journal.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(descriptors()) == before
 
 
 @pytest.mark.parametrize("attempt", range(6))

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from reconciler import footing
+from support.descriptors import descriptors
 
 
 class TestSignals:
@@ -74,10 +75,10 @@ class TestFifos:
 
     @pytest.mark.parametrize("path", ["/dev/null", "/none", "a\0b", "", None, 0, {}, [], "x" * 5000])
     def test_what_is_no_fifo_is_a_line_in_the_log(self, path: str, log) -> None:
-        before = os.listdir("/proc/self/fd")
+        before = descriptors()
         footing.Fifos(log, 10).hold(path)
         assert log[0].startswith("a FIFO is not held: ")
-        assert os.listdir("/proc/self/fd") == before
+        assert descriptors() == before
 
     def test_a_link_to_a_fifo_is_not_followed(self, fifo, log) -> None:
         os.symlink(fifo, fifo + ".link")
@@ -221,9 +222,9 @@ class TestNotifier:
             assert manager.recv(100) == b"STOPPING=1"
 
     def test_who_does_not_want_to_know_is_not_told(self, log) -> None:
-        before = os.listdir("/proc/self/fd")
+        before = descriptors()
         footing.Notifier("", log)("READY=1")
-        assert (log, os.listdir("/proc/self/fd")) == ([], before)
+        assert (log, descriptors()) == ([], before)
 
     @pytest.mark.parametrize("address", ["/none/notify", "@nobody", "a\0b", "x" * 300, "/" + "x" * 300])
     def test_a_manager_that_cannot_be_told_is_a_line_in_the_log(self, address: str, log) -> None:

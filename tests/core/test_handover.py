@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from reconciler import handover
 from reconciler.handover import Unreadable
+from support.descriptors import descriptors
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -39,12 +40,12 @@ def test_paths_that_are_no_text_come_out_as_they_were() -> None:
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"7", b"null", b"{}", b"\xff", b'{"version": [1]}'])
 def test_what_is_no_document_is_refused_and_the_descriptor_closed(content: bytes) -> None:
-    before = os.listdir("/proc/self/fd")
+    before = descriptors()
     fd = os.memfd_create("x")
     os.write(fd, content)
     with pytest.raises(Unreadable):
         handover.unpack(fd)
-    assert os.listdir("/proc/self/fd") == before
+    assert descriptors() == before
 
 
 @pytest.mark.parametrize("version", [0, 2, 99, None, "1", 1.5])
@@ -61,11 +62,11 @@ def test_a_document_that_cannot_be_written_leaves_no_descriptor(monkeypatch) -> 
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    before = os.listdir("/proc/self/fd")
+    before = descriptors()
     monkeypatch.setattr(os, "write", full)
     with pytest.raises(OSError, match="No space"):
         handover.pack({})
-    assert os.listdir("/proc/self/fd") == before
+    assert descriptors() == before
 
 
 def test_a_program_that_is_not_there_is_an_error_and_nothing_stays_inheritable() -> None:

@@ -16,6 +16,7 @@ import pytest
 from reconciler import handover, keeper, wire
 from reconciler.services import State
 from reconciler.statelock import Refused
+from support.descriptors import descriptors
 from support.keeper_rig import House
 
 
@@ -302,11 +303,11 @@ class TestHandingOver:
             raise FileNotFoundError(errno.ENOENT, "No such file or directory")
 
         monkeypatch.setattr(os, "execve", refuse)
-        before = os.listdir("/proc/self/fd")
+        before = descriptors()
         inheritable = [fd for fd in map(int, before) if is_inheritable(fd)]
         ready.keeper._hand_over(1000.0)
         assert "cannot be replaced" in ready.log[-1]
-        assert os.listdir("/proc/self/fd") == before
+        assert descriptors() == before
         assert [fd for fd in map(int, before) if is_inheritable(fd)] == inheritable
         assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
         ready.turn()

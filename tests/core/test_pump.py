@@ -15,6 +15,7 @@ import pytest
 from reconciler import pump, wire
 from reconciler.pumping import conduit, logfile, streams
 from reconciler.pumping.streams import rest_seconds
+from support.descriptors import descriptors
 from support.pump_rig import PumpBench, closing
 
 
@@ -85,11 +86,11 @@ class TestStreams:
 
     def test_closing_drains_and_lets_go_of_every_descriptor(self, opened: PumpBench) -> None:
         opened.pipe().write(b"last\n")
-        before = len(os.listdir("/proc/self/fd"))
+        before = len(descriptors())
         opened.say({"type": "close", "id": "a"}, {"type": "close", "id": "unknown"})
         assert opened.heard() == [{"type": "closed", "id": "a"}, {"type": "closed", "id": "unknown"}]
         assert opened.read() == b"last\n"
-        assert len(os.listdir("/proc/self/fd")) == before - 2
+        assert len(descriptors()) == before - 2
 
     def test_opened_again_with_another_path_it_goes_there(self, opened: PumpBench) -> None:
         opened.say(opened.message(path=str(opened.log("new"))))

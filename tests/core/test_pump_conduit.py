@@ -16,6 +16,7 @@ from reconciler.pumping import conduit as conduit_module
 from reconciler.pumping import logfile, plumbing
 from reconciler.pumping.conduit import LONG_LINE_BYTES, PIPE_BYTES, Conduit
 from reconciler.pumping.plumbing import Settings
+from support.descriptors import descriptors
 from support.pump_rig import Bench, closing
 
 STRANGER = 65534
@@ -311,13 +312,13 @@ class TestTrouble:
     def test_streams_leave_the_last_descriptors_to_what_all_of_them_need(
         self, bench: Bench, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        before = len(os.listdir("/proc/self/fd"))
+        before = len(descriptors())
         with monkeypatch.context() as patch:
             patch.setattr(folders, "SPARE_DESCRIPTORS", resource.getrlimit(resource.RLIMIT_NOFILE)[0])
             conduit = bench.conduit()
             assert conduit.halted
             assert (conduit.complaint or "").endswith(": Too many open files")
-            assert len(os.listdir("/proc/self/fd")) <= before + 1, "nothing is left open but the test's own FIFO"
+            assert len(descriptors()) <= before + 1, "nothing is left open but the test's own FIFO"
         bench.pipe().write(b"x\n")
         assert conduit.serve() == 2
         assert conduit.complaint is None

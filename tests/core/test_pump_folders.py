@@ -8,6 +8,7 @@ import pytest
 
 from reconciler import folders
 from reconciler.folders import Folder, Refused
+from support.descriptors import descriptors
 
 NOBODY = 65534
 
@@ -79,10 +80,10 @@ class TestTheWay:
         assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o755
 
     def test_keeps_no_descriptor(self, tmp_path: Path, planted: Path) -> None:
-        before = os.listdir("/proc/self/fd")
+        before = descriptors()
         for path in (tmp_path, planted, tmp_path / "nothing", planted / "a"):
             folders.exists(str(path / "x"))
-        assert os.listdir("/proc/self/fd") == before
+        assert descriptors() == before
 
 
 def test_somebody_may_be_faster_in_making_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from reconciler import wire
+from support.descriptors import descriptors
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -98,10 +99,10 @@ class TestMessages:
         assert isinstance(message["type"], str)
 
     def test_descriptors_that_somebody_slips_in_are_dropped(self, pair: Pair) -> None:
-        before = os.listdir("/proc/self/fd")
+        before = descriptors()
         socket.send_fds(pair[0], [b'{"type": "gift"}'], [0, 1])
         assert wire.receive(pair[1]) == {"type": "gift"}
-        assert os.listdir("/proc/self/fd") == before
+        assert descriptors() == before
 
 
 class TestSockets:
@@ -110,14 +111,14 @@ class TestSockets:
         folder = tmp_path.joinpath(*["d" * 50] * depth)
         folder.mkdir(parents=True, exist_ok=True)
         path = str(folder / "a.sock")
-        before = os.listdir("/proc/self/fd")
+        before = descriptors()
         with wire.listen_unix(path, socket.SOCK_SEQPACKET) as listener:
             with wire.connect_unix(path, socket.SOCK_SEQPACKET) as ours, listener.accept()[0] as theirs:
                 assert not ours.getblocking()
                 wire.send(ours, {"type": "x"})
                 assert wire.receive(theirs) == {"type": "x"}
             assert not listener.getblocking()
-        assert os.listdir("/proc/self/fd") == before
+        assert descriptors() == before
 
     def test_a_left_over_is_replaced_and_the_mode_is_the_one_asked_for(self, tmp_path) -> None:
         path = str(tmp_path / "a.sock")
@@ -131,14 +132,14 @@ class TestSockets:
             os.umask(umask)
 
     def test_what_cannot_be_bound_or_reached_is_an_os_error_and_leaks_nothing(self, tmp_path) -> None:
-        before = os.listdir("/proc/self/fd")
+        before = descriptors()
         with pytest.raises(OSError, match="No such file"):
             wire.listen_unix(str(tmp_path / "none" / "a.sock"), socket.SOCK_STREAM)
         with pytest.raises(OSError, match="No such file"):
             wire.connect_unix(str(tmp_path / "a.sock"), socket.SOCK_STREAM)
         with pytest.raises(OSError, match="too long"):
             wire.connect_unix(str(tmp_path / ("a" * 150)), socket.SOCK_STREAM)
-        assert os.listdir("/proc/self/fd") == before
+        assert descriptors() == before
 
     def test_a_relative_path_that_is_too_long_leads_through_the_folder_too(self, tmp_path, monkeypatch) -> None:
         monkeypatch.chdir(tmp_path)
@@ -164,11 +165,11 @@ class TestProcesses:
         def gone(fd: int, size: int) -> bytes:
             raise ProcessLookupError(errno.ESRCH, "No such process")
 
-        before = os.listdir("/proc/self/fd")
+        before = descriptors()
         with monkeypatch.context() as patched:
             patched.setattr(os, "read", gone)
             assert wire.start_ticks(os.getpid()) is None
-        assert os.listdir("/proc/self/fd") == before
+        assert descriptors() == before
 
     def test_a_name_may_hold_what_it_wants(self, monkeypatch) -> None:
         numbers = b" ".join(str(number).encode() for number in range(4, 53))

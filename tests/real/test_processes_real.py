@@ -27,6 +27,7 @@ from reconciler.adapters.processes import table as table_module
 from reconciler.model.identity import ProcessId
 from reconciler.model.launch import Credentials, Launch
 from reconciler.ports import ExitReport, SpawnFailed
+from support.descriptors import descriptors
 
 ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
 ROOT = os.geteuid() == 0
@@ -171,10 +172,6 @@ def use_up_descriptors() -> list[int]:
             fill.append(os.dup(0))
     except OSError:
         return fill
-
-
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 # ---- what a process starts with ----
