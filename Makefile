@@ -15,10 +15,11 @@ DOCS_PINS := requirements-docs.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-# Tests run on all cores and in random order. TESTS= picks some, PYTEST= adds options: make test TESTS=tests/core PYTEST=-x
+# Tests run on all cores, two of them on each (tests/conftest.py), and in random order.
+# TESTS= picks some, PYTEST= adds options: make test TESTS=tests/core PYTEST=-x
 TESTS ?= tests
 PYTEST ?=
-PARALLEL := -n auto --maxprocesses 8
+PARALLEL := -n auto --maxprocesses 8 --dist worksteal
 # Decisions, and the processes that nobody watches, are tested to the last branch.
 COVERED := reconciler/core/*,reconciler/keep*.py,reconciler/services.py,reconciler/letters.py,reconciler/handover.py,$\
   reconciler/footing.py,reconciler/statelock.py,reconciler/pump.py,reconciler/pumping/*,reconciler/folders.py,$\

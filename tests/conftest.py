@@ -17,6 +17,7 @@ from support import packages
 
 MARK = "RECONCILER_TEST_RUN"
 PATIENCE_SECONDS = 5.0
+PER_CORE = 2  # half of the time of most tests is waiting for processes
 LEFT_RUNNING = pytest.StashKey[list[str]]()
 
 settings.register_profile("quick", deadline=None, print_blob=True)
@@ -31,6 +32,12 @@ def pytest_configure(config: pytest.Config) -> None:
             del os.environ[name]
     if not _is_worker(config):
         os.environ[MARK] = f"{os.getpid()}-{time.monotonic_ns()}"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """How many run tests beside each other with `-n auto`."""
+    return PER_CORE * len(os.sched_getaffinity(0))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

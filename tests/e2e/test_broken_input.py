@@ -41,7 +41,7 @@ def latin_1(path: Path) -> None:
 
 
 def nul_bytes(path: Path) -> None:
-    path.write_bytes(path.read_bytes().replace(b"web", b"w\0eb"))
+    path.write_bytes(path.read_bytes().replace(b"metadata", b"meta\0data"))
 
 
 def unreadable_fifo(path: Path) -> None:
@@ -65,61 +65,67 @@ def dangling_link(path: Path) -> None:
 
 
 BREAKAGES: dict[Callable[[Path], None], str] = {
-    syntax_error: r"web\.yaml:6:\d+: (error: )?is not valid YAML",
-    unknown_field: r"web\.yaml:\d+:3: (error: )?spec\.replicaz: .*replicas",
-    alias_bomb: r"web\.yaml:\d+:\d+: (error: )?.*alias",
-    deep_nesting: r"web\.yaml:\d+:\d+: (error: )?.*(deep|level)",
-    enormous: r"web\.yaml.*: (error: )?.*bytes",
-    latin_1: r"web\.yaml:\d+:\d+: (error: )?.*UTF-8",
-    nul_bytes: r"web\.yaml:\d+:\d+: (error: )?",
-    unreadable_fifo: r"web\.yaml.*: (error: )?.*(FIFO|not a regular file)",
-    device: r"web\.yaml.*: (error: )?.*(device|not a regular file)",
-    dangling_link: r"web\.yaml.*: (error: )?",
+    syntax_error: r":6:\d+: (error: )?is not valid YAML",
+    unknown_field: r":\d+:3: (error: )?spec\.replicaz: .*replicas",
+    alias_bomb: r":\d+:\d+: (error: )?.*alias",
+    deep_nesting: r":\d+:\d+: (error: )?.*(deep|level)",
+    enormous: r".*: (error: )?.*bytes",
+    latin_1: r":\d+:\d+: (error: )?.*UTF-8",
+    nul_bytes: r":\d+:\d+: (error: )?",
+    unreadable_fifo: r".*: (error: )?.*(FIFO|not a regular file)",
+    device: r".*: (error: )?.*(device|not a regular file)",
+    dangling_link: r".*: (error: )?",
 }
 
 
-class TestOneBrokenFile:
-    @pytest.mark.parametrize("breakage", BREAKAGES, ids=lambda breakage: breakage.__name__)
-    def test_its_program_runs_on_the_place_is_told_and_the_others_change(
-        self, daemon: Daemon, breakage: Callable[[Path], None]
-    ) -> None:
-        path = daemon.declare("web", *daemon.worker("steady"), replicas=2)
+class TestBrokenFiles:
+    def test_their_programs_run_on_each_place_is_told_and_the_others_change(self, daemon: Daemon) -> None:
+        """All sorts of them at the same time: none stands in another one's light."""
+        broken = {breakage.__name__.replace("_", "-"): breakage for breakage in BREAKAGES}
+        paths = {name: daemon.declare(name, *daemon.worker("steady")) for name in broken}
         daemon.declare("other", *daemon.worker("steady"))
         daemon.start()
-        pids = daemon.until_running("web", 2)
-        text = path.read_bytes()
+        pids = {name: daemon.until_running(name, 1) for name in broken}
+        texts = {name: path.read_bytes() for name, path in paths.items()}
 
-        breakage(path)
-        eventually(daemon.problems, "the problem is seen")
+        for name, breakage in broken.items():
+            breakage(paths[name])
+        eventually(lambda: self.told_of(daemon) == set(map(str, paths.values())), "the problems are seen")
         daemon.declare("other", *daemon.worker("steady"), replicas=2)
         daemon.until_running("other", 2)
 
-        def is_told() -> None:
-            pattern = re.compile(BREAKAGES[breakage])
-            for told in (
+        def are_told() -> None:
+            everywhere = (
                 daemon.cli("get").err,
-                daemon.cli("describe", "web").out,
                 daemon.cli("status", code=1).out,
                 daemon.cli("validate", "-f", daemon.manifests, code=1).err,
-            ):
-                assert pattern.search(told), told
-            assert pattern.search(daemon.output())
-            assert daemon.until_running("web", 2) == pids
-            assert "Invalid" in daemon.cli("get", "web").out
-            assert "Invalid" not in daemon.cli("get", "other").out
+                daemon.output(),
+            )
+            rows = {row.split()[0]: row for row in daemon.cli("get").out.splitlines()}
+            for name, breakage in broken.items():
+                pattern = re.compile(rf"{name}\.yaml{BREAKAGES[breakage]}")
+                for told in (*everywhere, daemon.cli("describe", name).out):
+                    assert pattern.search(told), (name, told)
+                assert "Invalid" in rows[name]
+                assert daemon.until_running(name, 1) == pids[name]
+            assert "Invalid" not in rows["other"]
 
-        is_told()
+        are_told()
         daemon.kill_controller()
-        eventually(daemon.problems, "the problem is seen by the next controller")
-        is_told()
-        assert sum(entry.replica < 2 for entry in daemon.ledger("start")) == 4
+        eventually(lambda: self.told_of(daemon) == set(map(str, paths.values())), "the next controller sees them")
+        are_told()
+        assert len(daemon.ledger("start")) == len(broken) + 2
 
-        if path.is_symlink() or not path.is_file():
-            path.unlink()
-        daemon.write("web.yaml", text)
+        for name, path in paths.items():
+            if path.is_symlink() or not path.is_file():
+                path.unlink()
+            daemon.write(path.name, texts[name])
         eventually(lambda: not daemon.problems(), "the repair is seen")
         daemon.until_well()
-        assert daemon.until_running("web", 2) == pids
+        assert {name: daemon.until_running(name, 1) for name in broken} == pids
+
+    def told_of(self, daemon: Daemon) -> set[str]:
+        return {str(problem["file"]) for problem in daemon.problems()}
 
     def test_it_is_told_once_in_the_log_and_not_with_each_scan(self, daemon: Daemon) -> None:
         path = daemon.declare("web", *daemon.worker("steady"))
@@ -175,48 +181,52 @@ class TestOneNameTwice:
 
 
 class TestWhatCannotBeStarted:
-    def told(self, daemon: Daemon, reason: str, *command: str, **spec: str) -> None:
-        """The reason is told in the words of a shell; it is tried again with growing delays; nothing crashes."""
-        daemon.declare("broken", *command, **spec)
+    def told(self, daemon: Daemon, reasons: dict[str, str]) -> None:
+        """Each reason is told in the words of a shell; it is tried again with growing delays; nothing crashes."""
         daemon.declare("other", *daemon.worker("steady"))
         daemon.start()
-        eventually(lambda: "nextStartAt" in daemon.processes("broken")[0] if daemon.processes("broken") else False)
-        row = daemon.processes("broken")[0]
-        assert (row["state"], row["pid"], row["lastExit"]["outcome"]) == ("BackOff", None, "NotStarted")
-        assert re.search(reason, row["lastExit"]["message"]), row["lastExit"]
-        for words in (("status",), ("describe", "broken"), ("get", "ps")):
-            told = daemon.cli(*words, code=None).out
-            assert re.search(reason, told), told
-        assert re.search(reason, daemon.output())
+        for name in reasons:
+            eventually(
+                lambda name=name: "nextStartAt" in next(iter(daemon.processes(name)), {}), f"{name} is tried again"
+            )
+        status, processes = daemon.cli("status", code=None).out, daemon.cli("get", "ps").out
+        for name, reason in reasons.items():
+            row = daemon.processes(name)[0]
+            assert (row["state"], row["pid"], row["lastExit"]["outcome"]) == ("BackOff", None, "NotStarted")
+            for told in (row["lastExit"]["message"], daemon.cli("describe", name).out, status, processes):
+                assert re.search(reason, told), (name, told)
+            assert re.search(rf"{name}\b.*{reason}", daemon.output()), name
         daemon.until_running("other", 1)
         assert daemon.client.status()["daemon"]["controllerDeaths"] == 0
 
-    def test_no_such_command(self, daemon: Daemon) -> None:
-        self.told(daemon, "phpp: command not found", "phpp", "artisan")
-
-    def test_no_such_path(self, daemon: Daemon) -> None:
-        self.told(daemon, "/nowhere/php: No such file or directory", "/nowhere/php")
-
-    def test_not_executable(self, daemon: Daemon) -> None:
-        (daemon.manifests / "script").write_text("#!/bin/sh\n")
-        self.told(daemon, "script: Permission denied", str(daemon.manifests / "script"))
-
-    def test_a_script_whose_interpreter_is_missing(self, daemon: Daemon) -> None:
-        script = daemon.manifests / "script"
-        script.write_text("#!/nowhere/sh\n")
-        script.chmod(0o755)
-        self.told(daemon, "script: bad interpreter /nowhere/sh: No such file or directory", str(script))
-
-    def test_no_such_directory(self, daemon: Daemon) -> None:
-        self.told(daemon, "/nowhere: No such file or directory", "sleep", "1000", working_dir="/nowhere")
-
-    def test_no_such_user(self, daemon: Daemon) -> None:
-        self.told(daemon, r"user (\W)?nosuchuser(\W)? does not exist", "sleep", "1000", user="nosuchuser")
+    def test_it_says_why(self, daemon: Daemon) -> None:
+        closed, orphan = daemon.manifests / "closed", daemon.manifests / "orphan"
+        closed.write_text("#!/bin/sh\n")
+        orphan.write_text("#!/nowhere/sh\n")
+        orphan.chmod(0o755)
+        daemon.declare("no-command", "phpp", "artisan")
+        daemon.declare("no-path", "/nowhere/php")
+        daemon.declare("not-executable", str(closed))
+        daemon.declare("no-interpreter", str(orphan))
+        daemon.declare("no-directory", "sleep", "1000", working_dir="/nowhere")
+        daemon.declare("no-user", "sleep", "1000", user="nosuchuser")
+        self.told(
+            daemon,
+            {
+                "no-command": "phpp: command not found",
+                "no-path": "/nowhere/php: No such file or directory",
+                "not-executable": "closed: Permission denied",
+                "no-interpreter": "orphan: bad interpreter /nowhere/sh: No such file or directory",
+                "no-directory": "/nowhere: No such file or directory",
+                "no-user": r"user (\W)?nosuchuser(\W)? does not exist",
+            },
+        )
 
     def test_another_user_without_the_right_to_become_him(self, daemon: Daemon) -> None:
         if ROOT:
             pytest.skip("root may")
-        self.told(daemon, "root", "sleep", "1000", user="root")
+        daemon.declare("another-user", "sleep", "1000", user="root")
+        self.told(daemon, {"another-user": "root"})
 
     def test_what_is_created_later_is_found_at_the_next_start(self, daemon: Daemon) -> None:
         tool = daemon.folder / "tool"
