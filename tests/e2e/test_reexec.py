@@ -79,13 +79,14 @@ class TestReexec:
         assert about(daemon)["pumpPid"] == before["pumpPid"]
 
     @pytest.mark.parametrize("options", [(), ("--keeper",)])
-    @pytest.mark.parametrize(("how", "code", "killed_by"), [("7", 7, None), ("KILL", None, "KILL"), ("0", 0, None)])
-    def test_how_processes_end_meanwhile_is_known_exactly(
-        self, daemon: Daemon, options: tuple[str, ...], how: str, code: int | None, killed_by: str | None
-    ) -> None:
-        daemon.declare("work", *daemon.worker("piece", daemon.folder / "go", how), replicas=8, restart_policy="Never")
+    def test_how_processes_end_meanwhile_is_known_exactly(self, daemon: Daemon, options: tuple[str, ...]) -> None:
+        ends = {"seven": ("7", 7, None), "killed": ("KILL", None, "KILL"), "zero": ("0", 0, None)}
+        for name, (how, _, _) in ends.items():
+            command = daemon.worker("piece", daemon.folder / "go", how)
+            daemon.declare(name, *command, replicas=4, restart_policy="Never")
         daemon.start()
-        daemon.until_running("work", 8)
+        for name in ends:
+            daemon.until_running(name, 4)
         changing = subprocess.Popen(
             daemon.command("reexec", *options), env=daemon.environment(), cwd=daemon.folder, stderr=subprocess.PIPE
         )
@@ -93,11 +94,14 @@ class TestReexec:
         changing.stderr.readline()  # it was tried out; from here on nobody controls
         (daemon.folder / "go").touch()
         assert (changing.communicate(timeout=60)[0], changing.returncode) == (None, 0)
-        eventually(lambda: all("lastExit" in row for row in daemon.processes("work")), "their ends are known")
-        for row in daemon.processes("work"):
-            assert (row["lastExit"]["code"], row["lastExit"]["signal"]) == (code, killed_by)
-            assert (row["state"], row["runs"]) == ("Succeeded" if code == 0 else "Failed", 1)
-        assert len(daemon.ledger("start")) == 8
+        for name, (_, code, killed_by) in ends.items():
+            eventually(
+                lambda name=name: all("lastExit" in row for row in daemon.processes(name)), "their ends are known"
+            )
+            for row in daemon.processes(name):
+                assert (row["lastExit"]["code"], row["lastExit"]["signal"]) == (code, killed_by)
+                assert (row["state"], row["runs"]) == ("Succeeded" if code == 0 else "Failed", 1)
+        assert len(daemon.ledger("start")) == 12
 
     def test_run_once_work_is_neither_doubled_nor_lost(self, daemon: Daemon) -> None:
         daemon.declare("mail", *daemon.worker("once"), replicas=4, run_once=True, min_restart_interval="0s")
