@@ -2,19 +2,22 @@
 
 posix_spawn suspends us until the exec and copies no memory; what it cannot set (directory, umask, affinity, soft
 limits) is set on ourselves around it and put back. That is why spawns come from one thread, and why the controller
-uses absolute paths only. Where a directory or a command is on a file system that may hang, the new process goes there
-by itself: then it is the one that waits.
+uses absolute paths only. What is started again and again is kept in the form that posix_spawn takes (`prepared`).
+Where a directory or a command is on a file system that may hang, the new process goes there by itself: then it is the
+one that waits.
 """
 
 import os
 import resource
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from reconciler.adapters.processes import procfs, reasons, shim
+from reconciler.adapters.processes.prepared import FileAction, PreparedLaunches, is_supported
 from reconciler.hostmounts import SILENT, Mounts
 from reconciler.model.launch import Credentials, Launch
+from reconciler.model.state import NEVER
 from reconciler.ports import SpawnFailed
 
 # Python ignores SIGPIPE and SIGXFSZ, whoever started us may ignore SIGHUP or SIGINT, and an ignored signal stays so
@@ -24,7 +27,6 @@ _RESOLVED_SECONDS = 1.0
 _RESOLVED_LIMIT = 1024
 _HOME = "/"  # where the controller is between spawns: it keeps nobody's file system busy
 
-FileAction = tuple[int, int, int] | tuple[int, int, str, int, int]
 SoftLimit = tuple[int, tuple[int, int], tuple[int, int]]  # number, what a process gets, what we have
 
 
@@ -47,6 +49,7 @@ class Spawner:
         self._powers = reasons.own_powers()
         self._resolved: dict[tuple[str, str], tuple[str, float]] = {}  # (name, PATH) -> file, until when
         self._nice = os.getpriority(os.PRIO_PROCESS, 0)
+        self._prepared = PreparedLaunches(_DEFAULT_SIGNALS) if is_supported() else None
 
     def close(self) -> None:
         """Let the descriptor go."""
@@ -58,10 +61,14 @@ class Spawner:
 
     def spawn(self, launch: Launch, spawn_id: str, mark: int, now: float) -> int:
         """Start the process and return its pid. It is a session leader, and ours to reap. Raises SpawnFailed."""
+        mark = mark if self._marked else 0
+        all_solid = self._mounts.all_solid
+        if all_solid and (pid := self._start_prepared(launch, spawn_id, mark, now)):
+            return pid
         env = launch.env.copy()
         env[procfs.SPAWN_ID] = spawn_id
-        if not self._mounts.all_solid and not self._is_solid(launch, env):
-            return self._start_from_here(launch, env, mark if self._marked else 0)
+        if not all_solid and not self._is_solid(launch, env):
+            return self._start_from_here(launch, env, mark)
         try:
             os.chdir(launch.cwd)
         except OSError as error:
@@ -69,11 +76,22 @@ class Spawner:
         except ValueError as error:
             raise SpawnFailed(f"cannot enter {launch.cwd!r}: {error}") from None
         try:
-            return self._start(launch, env, mark if self._marked else 0, now)
+            return self._start(launch, env, mark, now)
         except ValueError as error:  # a NUL byte in an argument, an illegal name in the environment
             raise SpawnFailed(f"{launch.argv[0]!r}: {error}") from None
         finally:
             os.chdir(_HOME)
+
+    def _start_prepared(self, launch: Launch, spawn_id: str, mark: int, now: float) -> int:
+        """Start what is prepared. 0: it is not, or something is in the way, which the long way will find, too."""
+        if self._prepared is None or (prepared := self._prepared.get(launch, now)) is None:
+            return 0
+        prepared.name(spawn_id)
+        pid = self._spawn(launch, mark, prepared.start)
+        if not pid:
+            self._prepared.forget(launch)
+            self._resolved.clear()
+        return pid
 
     def _is_solid(self, launch: Launch, env: dict[str, str]) -> bool:
         """Whether we may go there and exec ourselves. Raises SpawnFailed where nobody should."""
@@ -92,8 +110,9 @@ class Spawner:
         if shim.is_needed(launch):
             argv, env = shim.command(launch, env, self._nice)
         argv = (*shim.entering(launch.cwd, argv[0]), *argv)
+        actions = self._file_actions(launch.stdout, launch.stderr)
         try:
-            return self._spawn(argv[0], argv, env, launch, mark)
+            return self._spawn(launch, mark, lambda: self._call(argv[0], argv, env, actions))
         except ValueError as error:
             raise SpawnFailed(f"{launch.argv[0]!r}: {error}") from None
         except OSError as error:
@@ -106,38 +125,49 @@ class Spawner:
         return launch
 
     def _start(self, launch: Launch, env: dict[str, str], mark: int, now: float) -> int:
-        launch, argv = self._without_change(launch), launch.argv
-        if shim.is_needed(launch):
+        asked, launch, argv = launch, self._without_change(launch), launch.argv
+        is_plain = not shim.is_needed(launch)
+        if not is_plain:
             refusal = reasons.refusal(launch, self._powers, self._nice)
             if refusal is not None:
                 raise SpawnFailed(refusal)
             argv, env = shim.command(launch, env, self._nice)
-        path = argv[0] if "/" in argv[0] else self._resolve(argv[0], env, now)
+        path, until = (argv[0], NEVER) if "/" in argv[0] else self._resolve(argv[0], env, now)
         if path is None:
             raise SpawnFailed(reasons.not_found(argv[0], env))
+        actions = self._file_actions(launch.stdout, launch.stderr)
         try:
-            return self._spawn(path, argv, env, launch, mark)
+            pid = self._spawn(launch, mark, lambda: self._call(path, argv, env, actions))
         except OSError as error:
             self._resolved.clear()
             raise SpawnFailed(reasons.explain(error, launch, path)) from None
+        if is_plain and until > now and self._prepared is not None:
+            self._prepared.started(asked, path, env, actions, until)
+        return pid
 
-    def _resolve(self, name: str, env: dict[str, str], now: float) -> str | None:
-        """What `name` means in that PATH. Remembered for a moment: most programs respawn."""
+    def _resolve(self, name: str, env: dict[str, str], now: float) -> tuple[str | None, float]:
+        """What `name` means in that PATH, and until when that holds: for a moment, since most programs respawn."""
         directories = env.get("PATH", os.defpath)
         path, until = self._resolved.get((name, directories), ("", 0.0))
         if now < until:
-            return path
-        found = reasons.resolve(name, env)
+            return path, until
+        found, until = reasons.resolve(name, env), 0.0
         if found is not None and found.startswith("/"):  # otherwise it depends on the working directory
             if len(self._resolved) >= _RESOLVED_LIMIT:
                 self._resolved.clear()
-            self._resolved[name, directories] = (found, now + _RESOLVED_SECONDS)
-        return found
+            until = now + _RESOLVED_SECONDS
+            self._resolved[name, directories] = (found, until)
+        return found, until
 
-    def _spawn(self, path: str, argv: tuple[str, ...], env: dict[str, str], launch: Launch, mark: int) -> int:
+    def _call(self, path: str, argv: tuple[str, ...], env: dict[str, str], actions: tuple[FileAction, ...]) -> int:
+        return os.posix_spawn(
+            path, argv, env, file_actions=actions, setsid=True, setsigmask=(), setsigdef=_DEFAULT_SIGNALS
+        )
+
+    def _spawn(self, launch: Launch, mark: int, start: Callable[[], int]) -> int:
+        """Be for a moment what the new process is to be, and start it."""
         affinity: set[int] | None = None
         umask = launch.umask
-        actions = self._file_actions(launch.stdout, launch.stderr)
         try:
             if launch.cpu_affinity:
                 affinity = os.sched_getaffinity(0)
@@ -148,9 +178,7 @@ class Spawner:
                 resource.setrlimit(procfs.MARK, (mark, resource.RLIM_INFINITY))
             for number, theirs, _ in self._soft_limits:
                 resource.setrlimit(number, theirs)
-            return os.posix_spawn(
-                path, argv, env, file_actions=actions, setsid=True, setsigmask=(), setsigdef=_DEFAULT_SIGNALS
-            )
+            return start()
         finally:
             for number, _, ours in self._soft_limits:
                 resource.setrlimit(number, ours)
