@@ -53,6 +53,7 @@ from reconciler.engine.programs import Programs
 from reconciler.engine.publish import Publisher
 from reconciler.engine.takeover import Takeover
 from reconciler.hostmounts import Mounts
+from reconciler.interpreter import end, settle_memory
 from reconciler.model.manifest import Config
 from reconciler.model.objects import Accepted
 from reconciler.model.overrides import Overrides, pause_from
@@ -81,6 +82,8 @@ log = logging.getLogger("reconciler")
 WELCOME_SECONDS = 10.0
 JOURNAL_BYTES = 16 << 20  # at the fastest respawns a checkpoint every few seconds
 REPEAT_SECONDS = 1.0
+FAREWELL_SECONDS = 0.5  # to write what nobody waits for, when another controller follows or the keeper is gone
+LAST_WORDS_SECONDS = 5.0  # the same at the end of all
 
 
 class App:
@@ -315,7 +318,8 @@ class App:
 
     def _leave(self, code: int | None) -> None:
         self._loop.remove_reader(self._table.fileno())
-        self._engine.leave()
+        # Whoever ends with us is to be found as it was; where somebody follows, he does not wait for our files.
+        self._engine.leave(LAST_WORDS_SECONDS if code is not None else FAREWELL_SECONDS)
         self._sink.disconnect()
         self._table.close()
         self._store.close()
@@ -368,17 +372,6 @@ def _of_kind(kind: str, items: Sequence[Accepted]) -> list[Accepted]:
     return [item for item in items if item.kind == kind]
 
 
-def settle_memory() -> None:
-    """What was imported and built stays: let the garbage collector look at what comes and goes, and less often.
-
-    Not collected before: a thousand small objects of what was loaded are in circles, and to find them takes longer
-    than to read a hundred manifests.
-    """
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
-    gc.enable()
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one controller."""
     options = arguments(sys.argv[1:] if argv is None else argv)
@@ -406,4 +399,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

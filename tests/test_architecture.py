@@ -19,7 +19,7 @@ ALONE = (
 SMALL_PROCESSES = ("keeper", "pump")
 
 CONTROLLER = [
-    *(ROOT / "app.py", ROOT / "startup.py", ROOT / "ports.py"),
+    *(ROOT / "app.py", ROOT / "startup.py", ROOT / "interpreter.py", ROOT / "ports.py"),
     *(
         path
         for room in ("server", "engine", "adapters", "core", "model")

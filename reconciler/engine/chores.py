@@ -7,6 +7,7 @@ answer shall stand in line behind them. What somebody waits for at last is done 
 from collections import deque
 from collections.abc import Callable
 
+from reconciler.model.state import NEVER
 from reconciler.ports import Clock
 
 PORTION_SECONDS = 0.005
@@ -30,10 +31,11 @@ class Chores:
         if len(self._waiting) == 1:
             self._later(0.0, self._do_some)
 
-    def finish(self) -> None:
-        """Do all of it now."""
-        while self._waiting:
+    def finish(self, until: float = NEVER) -> int:
+        """Do all of it now, or as much as there is time for. How many are left."""
+        while self._waiting and self._clock.now() < until:
             self._waiting.popleft()[1]()
+        return len(self._waiting)
 
     def _do_some(self) -> None:
         until = self._clock.now() + PORTION_SECONDS

@@ -28,6 +28,7 @@ from reconciler.engine.wishes import VERBS, Asked, after_verb
 from reconciler.model.identity import Key
 from reconciler.model.objects import StateWriteFailed
 from reconciler.model.problems import ApiError
+from reconciler.model.state import NEVER
 from reconciler.ports import Clock, Scheduling
 
 POLL_SECONDS = 1.0
@@ -291,10 +292,10 @@ class Engine:
         """Start and stop nothing any more: this controller is about to leave."""
         self._loop.hold()
 
-    def leave(self) -> None:
-        """Ask no queue any more, and write what is still to be written."""
+    def leave(self, within: float = NEVER) -> None:
+        """Ask no queue any more, and write what is still to be written, for at most so many seconds."""
         self._bindings.close()
-        self._publisher.flush_all()
+        self._publisher.flush_all(within)
         self._loop.checkpoint()
 
     def _controlled(self, name: str) -> Controlled:

@@ -98,6 +98,10 @@ class Loop:
         """Decide nothing any more: somebody else will. What ends is still written down."""
         self.held = True
 
+    def soon(self, call: Callable[[], None]) -> None:
+        """In another turn: what would take too long in one."""
+        self._scheduling.soon(call)
+
     def is_busy(self) -> bool:
         """Whether a pass is waited for."""
         return self._scheduled

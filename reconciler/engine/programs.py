@@ -32,6 +32,7 @@ from reconciler.ports import Clock
 KIND = "Program"
 NO_PROCESSES = Observed()
 UNBOUND = -1
+PORTION = 100  # of what can be looked at a little later: nobody shall notice
 ACTIVE_SECONDS = 5.0
 """How exactly a crash remembers when work was last seen: a record a tick would be too many."""
 
@@ -312,11 +313,25 @@ class Programs:
         return [row for ordinal in ordinals for row in self._builder.log_rows(controlled, ordinal)]
 
     def enter(self, phase: Phase) -> None:
-        """Drain everything, or stop waiting."""
+        """Drain everything, or stop waiting: at once where something runs, by portions where nothing does."""
         self.phase = phase
+        idle = []
         for controlled in self.by_name.values():
-            self.refresh(controlled)
-            self._loop.mark(controlled)
+            if controlled.ledger.observed.processes:
+                self._enter(controlled)
+            else:
+                idle.append(controlled)
+        self._enter_some(idle)
+
+    def _enter_some(self, controlled: list[Controlled]) -> None:
+        for each in controlled[:PORTION]:
+            self._enter(each)
+        if len(controlled) > PORTION:
+            self._loop.soon(lambda: self._enter_some(controlled[PORTION:]))
+
+    def _enter(self, controlled: Controlled) -> None:
+        self.refresh(controlled)
+        self._loop.mark(controlled)
 
     def running(self) -> int:
         """How many replicas are occupied by a process."""

@@ -19,7 +19,7 @@ from reconciler.engine.chores import Chores
 from reconciler.engine.controlled import Controlled
 from reconciler.model.identity import Key
 from reconciler.model.objects import Accepted
-from reconciler.model.state import Cause, Condition, ConditionStatus, Desired, History
+from reconciler.model.state import NEVER, Cause, Condition, ConditionStatus, Desired, History
 from reconciler.ports import Clock
 
 FIRST_FLUSH_SECONDS = 0.1
@@ -156,12 +156,20 @@ class Publisher:
             max(FIRST_FLUSH_SECONDS, FLUSH_SECONDS - since), lambda: self.chores.add(lambda: self._flush(shown))
         )
 
-    def flush_all(self) -> None:
-        """Write everything that is due, other chores included: before the controller leaves."""
+    def flush_all(self, within: float = NEVER) -> None:
+        """Write everything that is due, other chores included, as far as it can be in so many seconds.
+
+        For before the controller leaves. What is left then, the next one writes.
+        """
+        until = self._clock.now() + within
         self._tell(len(self._untold))
-        self.chores.finish()
         for shown in list(self._due):
+            if self._clock.now() >= until:
+                break
             self._flush(shown)
+        left = self.chores.finish(until)
+        if left:
+            log.info("%d files of status and history are left to the next controller", left)
 
     def _flush(self, shown: Shown) -> None:
         if shown not in self._due:

@@ -106,6 +106,15 @@ def test_what_somebody_waits_for_is_done_at_once_and_only_once(house: House) -> 
     assert [name for name, _ in house.done] == ["a", "b", "c"]
 
 
+def test_who_has_no_time_does_a_part_and_is_told_how_many_are_left(house: House) -> None:
+    house.busy = True
+    for number in range(10):
+        house.add(str(number), 0.1)
+    assert house.chores.finish(until=house.clock.now() + 0.25) == 7
+    assert [name for name, _ in house.done] == ["0", "1", "2"]
+    assert house.chores.finish() == 0
+
+
 def test_a_chore_may_make_another_one(house: House) -> None:
     house.chores.add(lambda: house.add("made"))
     house.pass_time(1)

@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
-from reconciler.engine import loop
+from reconciler.core.desired import Phase
+from reconciler.engine import loop, programs
 from reconciler.engine.loop import RETRY_SECONDS, Loop
+from reconciler.model.state import Cause
 from reconciler.ports import ExitReport
 from support.sim_world import World
 
@@ -63,3 +65,18 @@ def test_what_the_keeper_tells_one_who_has_left_already_is_told_again_to_the_nex
     world.kill_controller()  # the next one has adopted it: that it ends, and how, is the keeper's to say
     world.table.close()
     assert world.controller.loop.observer.reported([ExitReport(process.id, 7, None)]) == []
+
+
+def test_a_drain_begins_where_something_runs_and_reaches_the_rest_by_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(programs, "PORTION", 2)
+    world = World()
+    for number in range(7):
+        world.apply(f"idle-{number}", replicas=0)
+    world.apply("web", replicas=1)
+    controlled = world.controller.programs.by_name
+    world.controller.programs.enter(Phase(draining=True))
+    drained = {name for name, each in controlled.items() if each.desired.stop_cause is Cause.SHUTTING_DOWN}
+    assert "web" in drained
+    assert len(drained) == 3, "in this turn no more than one portion of the others"
+    world.run()
+    assert {each.desired.stop_cause for each in controlled.values()} == {Cause.SHUTTING_DOWN}

@@ -114,6 +114,24 @@ def test_who_leaves_writes_what_is_due_whatever_waits(house: House) -> None:
     assert len(house.written) == 1
 
 
+def test_who_leaves_in_a_hurry_writes_states_before_what_can_be_made_anew(house: House) -> None:
+    house.busy = True
+    house.publisher.chores.add(lambda: house.clock.advance(0.3))
+    house.publisher.chores.add(lambda: house.written.append(-1))
+    house.change()
+    house.publisher.flush_all(within=0.2)
+    assert house.written == [0.0], "first the status; a chore that takes too long is the last one"
+    house.publisher.flush_all()
+    assert house.written == [0.0, -1]
+
+
+def test_who_has_no_time_at_all_leaves_at_once(house: House) -> None:
+    house.busy = True
+    house.change()
+    house.publisher.flush_all(within=0.0)
+    assert house.written == []
+
+
 def test_what_was_removed_meanwhile_is_not_written(house: House) -> None:
     house.busy = True
     house.change()

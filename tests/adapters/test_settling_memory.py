@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from reconciler import app
+from reconciler.interpreter import settle_memory
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def collector() -> Iterator[None]:
 
 def test_is_at_work_once_the_memory_is_settled(collector: None) -> None:
     gc.disable()
-    app.settle_memory()
+    settle_memory()
     assert gc.isenabled()
     assert gc.get_freeze_count() > 0, "what was loaded is not looked at again"
 
