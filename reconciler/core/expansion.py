@@ -159,6 +159,9 @@ class Scope:
             return self._known[name]
         if name not in self._texts or name in self._open or len(self._open) >= DEEPEST:
             return self._literals.get(name)
+        if "$" not in self._texts[name]:
+            self._known[name] = self._texts[name]
+            return self._texts[name]
         self._open.append(name)
         value, secret = self.expand(f"env.{name}", self._texts[name])
         self._open.pop()

@@ -12,7 +12,7 @@ from reconciler.ports import Clock
 
 PORTION_SECONDS = 0.005
 PAUSE_SECONDS = 0.005
-BUSY_SECONDS = 2.0  # so long passes go first
+BUSY_SECONDS = 5.0  # so long passes go first
 RETRY_SECONDS = 0.1  # while they do
 
 

@@ -180,18 +180,30 @@ class _Reading:
             return None
         if not spec.follow_links:
             return written
+        get = partial(directory, written)
+        if self._mounts.answers(written) and (plain := _plain(written)):
+            # Looking at every plain directory of every Program once a second would cost more than all the rest.
+            self.good["workingDir", written] = plain
+            return plain
         watched = Watched(written, link=True)
         self._watch(watched)
-        get = partial(directory, written)
         real = self._kept(("workingDir", written), f"working directory {written}: ", get, written)
         if real is None:
             return written
         if real == os.path.normpath(written):
-            # Looking at every plain directory of every Program once a second would cost more than all the rest.
             del self.watched[watched]
         else:
             self.digests["workingDir"] = _digest([os.fsencode(real)])
         return real
+
+
+def _plain(path: str) -> str:
+    """The directory of this name, when no link leads there; else nothing."""
+    try:
+        real = directory(path)
+    except Refused:
+        return ""
+    return real if real == os.path.normpath(path) else ""
 
 
 def _looked_at(watched: Watched, mounts: Mounts) -> tuple[object, ...]:
