@@ -7,8 +7,7 @@ there is one way to start (take over what is there) and one way to stop (leave w
 import gc
 
 if __name__ == "__main__":
-    # What is loaded now stays: to look through it again and again makes the start a seventh longer. See settle_memory.
-    gc.disable()
+    gc.disable()  # what is loaded now stays, and looking through it makes the start a seventh longer; see settle_memory
 
 import argparse
 import asyncio
@@ -318,7 +317,6 @@ class App:
 
     def _leave(self, code: int | None) -> None:
         self._loop.remove_reader(self._table.fileno())
-        # Whoever ends with us is to be found as it was; where somebody follows, he does not wait for our files.
         self._engine.leave(LAST_WORDS_SECONDS if code is not None else FAREWELL_SECONDS)
         self._sink.disconnect()
         self._table.close()
