@@ -301,3 +301,6 @@ class Laravel(Metadata):
     table: Filled | None = None  # database: with its prefix
     retry_after: Seconds | None = None
     env_file: Filled | None = None
+    tls: bool | None = None
+    ca_file: Filled | None = None  # with one, tls is true
+    verify_tls: bool | None = None

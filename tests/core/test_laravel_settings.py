@@ -7,6 +7,7 @@ import pytest
 
 from reconciler.core.laravel import conventions
 from reconciler.core.laravel.configuration import Configuration, merged
+from reconciler.core.laravel.encryption import Encryption, Tls
 from reconciler.core.laravel.phpvalues import Unknown
 from reconciler.core.laravel.settings import BeanstalkdQueues, DatabaseQueues, RedisQueues, Wanted, queues_of
 from reconciler.model.queues import QueueReadFailed
@@ -168,6 +169,138 @@ class TestDatabase:
         assert "is of the driver 'sqlsrv'" in refusal("database", database={"driver": "sqlsrv"})
         assert "names no file" in refusal("database", databases_default="sqlite", database={"database": ":memory:"})
         assert "names no file" in refusal("database", databases_default="sqlite", database={"database": None})
+
+
+WANTED = Wanted(tls=Tls(wanted=True))
+NOT_WANTED = Wanted(tls=Tls(wanted=False))
+WITH_FILE = Wanted(tls=Tls(ca_file="mine.pem"))
+CARELESS = Wanted(tls=Tls(verify=False))
+
+
+class TestTlsOfRedis:
+    """It is the URL's scheme that says whether; the rest says who is trusted."""
+
+    @pytest.mark.parametrize(
+        ("settings", "wanted", "expected"),
+        [
+            ({}, NOTHING, None),
+            ({"context": {"stream": {"cafile": "ca.pem"}}}, NOTHING, None),
+            ({"scheme": "tls"}, NOTHING, Encryption()),
+            ({"scheme": "tls"}, WITH_FILE, Encryption("mine.pem")),
+            ({"scheme": "tls"}, CARELESS, Encryption(None, verify=False, verify_host=False)),
+            ({"scheme": "tls"}, NOT_WANTED, None),
+            ({}, WANTED, Encryption()),
+            ({}, WITH_FILE, Encryption("mine.pem")),
+            ({}, CARELESS, None),
+            ({"scheme": "tls", "context": {"stream": {"cafile": "ca.pem"}}}, NOTHING, Encryption("ca.pem")),
+            ({"scheme": "tls", "context": {"ssl": {"cafile": "ca.pem"}}}, NOTHING, Encryption("ca.pem")),
+            ({"scheme": "tls", "context": {"cafile": "ca.pem"}}, NOTHING, Encryption("ca.pem")),
+            ({"scheme": "tls", "ssl": {"cafile": "ca.pem"}}, WITH_FILE, Encryption("mine.pem")),
+            (
+                {"scheme": "tls", "context": {"stream": {"verify_peer": False}}},
+                NOTHING,
+                Encryption(None, verify=False, verify_host=False),
+            ),
+            (
+                {"scheme": "tls", "ssl": {"cafile": "ca.pem", "verify_peer_name": False}},
+                NOTHING,
+                Encryption("ca.pem", verify=True, verify_host=False),
+            ),
+            (
+                {"scheme": "tls", "ssl": {"verify_peer_name": False, "verify_peer": False}},
+                Wanted(tls=Tls(verify=True)),
+                Encryption(),
+            ),
+        ],
+    )
+    def test_by_its_settings_and_the_trigger(self, settings, wanted, expected):
+        queues = found("redis", wanted, redis={"default": {"host": "h", **settings}})
+        assert queues.encryption == expected
+        assert queues.url == ("redis://h:6379" if expected is None else "rediss://h:6379")
+
+    def test_not_over_a_unix_socket(self):
+        redis = {"default": {"host": "/run/redis.sock"}}
+        assert found("redis", NOT_WANTED, redis=redis).encryption is None
+        assert "does not speak TLS" in refusal("redis", WITH_FILE, redis=redis)
+        assert "does not speak TLS" in refusal("beanstalkd", WANTED)
+
+
+class TestTlsOfMysql:
+    """Options of PDO by their numbers: any of the five that are about files and ciphers has it encrypt."""
+
+    @pytest.mark.parametrize(
+        ("options", "wanted", "expected"),
+        [
+            (None, NOTHING, None),
+            ({}, NOTHING, None),
+            ({3: 2, 1014: False}, NOTHING, None),
+            ({1009: ""}, NOTHING, None),
+            ({1009: "ca.pem"}, NOTHING, Encryption("ca.pem")),
+            ({1009: "ca.pem", 1014: True}, NOTHING, Encryption("ca.pem")),
+            ({1009: "ca.pem", 1014: False}, NOTHING, Encryption("ca.pem", verify=False, verify_host=False)),
+            ({1007: "key.pem", 1008: "cert.pem"}, NOTHING, Encryption()),
+            ({1010: "/etc/ssl/certs"}, NOTHING, Encryption()),
+            ({1011: "HIGH"}, NOTHING, Encryption()),
+            ({1009: "ca.pem"}, WITH_FILE, Encryption("mine.pem")),
+            ({1009: "ca.pem"}, CARELESS, Encryption("ca.pem", verify=False, verify_host=False)),
+            ({1009: "ca.pem", 1014: False}, Wanted(tls=Tls(verify=True)), Encryption("ca.pem")),
+            ({1009: "ca.pem"}, NOT_WANTED, None),
+            ({}, WANTED, Encryption()),
+            ({}, WITH_FILE, Encryption("mine.pem")),
+            ({}, CARELESS, None),
+            (Unknown("a call of foo() in line 7"), NOT_WANTED, None),
+        ],
+    )
+    def test_by_its_settings_and_the_trigger(self, options, wanted, expected):
+        assert found("database", wanted, database={"options": options}).encryption == expected
+
+    def test_what_only_php_could_tell_is_asked_of_the_trigger(self):
+        options = {"options": Unknown("a call of foo() in line 7")}
+        assert "database.connections.mysql.options.1007 is made of a call of foo()" in refusal(
+            "database", database=options
+        )
+        assert "options.1009 is not a text" in refusal("database", database={"options": {1009: {}}})
+
+    def test_where_there_is_only_an_env(self):
+        env = {"MYSQL_ATTR_SSL_CA": "/etc/ca.pem", "DB_QUEUE_CONNECTION": "mariadb", "QUEUE_CONNECTION": "database"}
+        shipped = Configuration(conventions.queue(env, "/srv"), conventions.database(env, "/srv"), "config", "")
+        assert queues_of(shipped, NOTHING).encryption == Encryption("/etc/ca.pem")
+
+
+class TestTlsOfPostgresql:
+    """In libpq's words."""
+
+    @pytest.mark.parametrize(
+        ("settings", "wanted", "mode", "files"),
+        [
+            ({}, NOTHING, "prefer", {}),
+            ({"sslmode": "verify-full"}, NOTHING, "verify-full", {}),
+            (
+                {"sslmode": "verify-ca", "sslrootcert": "ca.pem", "sslcert": "c.pem", "sslkey": "k.pem"},
+                NOTHING,
+                "verify-ca",
+                {"sslrootcert": "ca.pem", "sslcert": "c.pem", "sslkey": "k.pem"},
+            ),
+            (
+                {"url": "pgsql://h/s?sslmode=verify-full&sslrootcert=a.pem"},
+                NOTHING,
+                "verify-full",
+                {"sslrootcert": "a.pem"},
+            ),
+            ({}, WANTED, "verify-full", {"sslrootcert": "system"}),
+            ({"sslrootcert": "ca.pem"}, WANTED, "verify-full", {"sslrootcert": "ca.pem"}),
+            ({"sslrootcert": "ca.pem"}, WITH_FILE, "verify-full", {"sslrootcert": "mine.pem"}),
+            ({}, Wanted(tls=Tls(verify=True)), "verify-full", {"sslrootcert": "system"}),
+            ({}, CARELESS, "prefer", {}),
+            ({"sslmode": "verify-full", "sslrootcert": "ca.pem"}, CARELESS, "require", {}),
+            ({}, Wanted(tls=Tls(wanted=True, verify=False)), "require", {}),
+            ({"sslmode": "verify-full", "sslrootcert": "ca.pem"}, NOT_WANTED, "disable", {}),
+        ],
+    )
+    def test_by_its_settings_and_the_trigger(self, settings, wanted, mode, files):
+        queues = found("database", wanted, databases_default="pgsql", database=settings)
+        assert queues.place.partition("?sslmode=")[2] == mode
+        assert queues.files == files
 
 
 class TestBeanstalkd:

@@ -128,6 +128,11 @@ class Expressions:
             lambda: f"array_filter({e()})",
             lambda: f"array_merge([{element()}], {e()})",
             lambda: f"[...[{e()}], {e()}]",
+            lambda: f"([{element()}] + {e()})",
+            lambda: f"({self._chance.randint(0, 9)} {pick(('<', '<=', '>', '>='))} {pick(self.NUMBERS)})",
+            lambda: f"(PHP_VERSION_ID >= 70000 ? {(same := pick(self.TEXTS))} : {pick((same, same, e()))})",
+            lambda: f"array_filter([PDO::MYSQL_ATTR_SSL_{pick(('CA', 'KEY'))} => {e()}])",
+            lambda: f"(extension_loaded('pdo_mysql') ? {e()} : {e()})",
             lambda: (
                 f"[{e()}, 'f' => fn () => [1, 2], 'r' => strrev('x'), 'o' => new ArrayObject([]), PDO::ATTR_CASE => 1]"
             ),

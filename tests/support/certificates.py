@@ -15,11 +15,11 @@ class Certified(NamedTuple):
     key: Path
 
 
-def certify(folder: Path) -> Certified:
-    """Make one. Needs Debian's `openssl`."""
+def certify(folder: Path, *also: str) -> Certified:
+    """Make one, `also` for other names, such as `IP:127.0.0.1`. Needs Debian's `openssl`."""
     openssl = shutil.which("openssl")
     assert openssl is not None
     options = f"req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN={HOST}"
-    names = ["-addext", f"subjectAltName=DNS:{HOST}", "-keyout", "key.pem", "-out", "cert.pem"]
+    names = ["-addext", f"subjectAltName={','.join((f'DNS:{HOST}', *also))}", "-keyout", "key.pem", "-out", "cert.pem"]
     subprocess.run([openssl, *options.split(), *names], cwd=folder, check=True, capture_output=True)
     return Certified(folder / "cert.pem", folder / "key.pem")

@@ -229,14 +229,17 @@ def untrusted(host: str, error: ssl.SSLCertVerificationError) -> Lost:
     return Lost("AuthenticationFailed", text)
 
 
-def tls_context(ca_file: str | None, verify: bool) -> ssl.SSLContext:
-    """How certificates are judged. Raises QueueReadFailed(BadMetadata)."""
+def tls_context(ca_file: str | None, verify: bool, *, verify_host: bool = True) -> ssl.SSLContext:
+    """How certificates are judged; `verify_host`: whether they have to be the host's, too.
+
+    Raises QueueReadFailed(BadMetadata).
+    """
     try:
         context = ssl.create_default_context(cafile=ca_file)
     except OSError as error:
         raise QueueReadFailed("BadMetadata", f"caFile {ca_file} cannot be used: {error.strerror or error}") from None
+    context.check_hostname = verify and verify_host
     if not verify:
-        context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
 

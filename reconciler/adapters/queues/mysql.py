@@ -36,15 +36,16 @@ _QUERY_REFUSED = frozenset({1054, 1064, 1065, 1305, 1792})
 class MysqlReader(Polled):
     """Implements ports.QueueReader."""
 
-    def __init__(self, settings: Mysql, question: sql.Asking) -> None:
-        """Raises QueueReadFailed(BadMetadata)."""
+    def __init__(self, settings: Mysql, question: sql.Asking, tls: ssl.SSLContext | None = None) -> None:
+        """`tls` instead of what the settings say of it. Raises QueueReadFailed(BadMetadata)."""
         self._url = Url(settings.url, ("mysql", "mariadb"), 3306)
         self._user = settings.username or self._url.username
         self._password = settings.password if settings.password is not None else self._url.password
-        wants_tls = settings.tls or settings.ca_file is not None
-        self._tls = tls_context(settings.ca_file, settings.verify_tls) if wants_tls else None
+        if tls is None and (settings.tls or settings.ca_file is not None):
+            tls = tls_context(settings.ca_file, settings.verify_tls)
+        self._tls = tls
         place = self._url.query.get("unix_socket") or self._url.place
-        self._what = f"mysql at {place}" + (" over TLS" if wants_tls else "")
+        self._what = f"mysql at {place}" + (" over TLS" if tls is not None else "")
         self._question = question
         self._kept = Kept(self._what, self._connect)
 

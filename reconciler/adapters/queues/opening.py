@@ -35,7 +35,8 @@ def settings(asked: QueueAsked, model: type[MetadataT]) -> MetadataT:
     except ValueError as error:
         raise QueueReadFailed("BadMetadata", str(error)) from None
     assert isinstance(found, model)
-    return found
+    ca_file = getattr(found, "ca_file", None)
+    return found.model_copy(update={"ca_file": os.path.join(asked.working_dir, ca_file)}) if ca_file else found
 
 
 def read_secret(path: str, reader: Credentials | None = None) -> bytes:

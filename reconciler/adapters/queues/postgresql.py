@@ -121,9 +121,9 @@ def _refused(what: str, error: psycopg.Error) -> QueueReadFailed:
     if isinstance(error, psycopg.errors.ConnectionTimeout) or "timeout expired" in text:
         return QueueReadFailed("TimedOut", f"{what} did not answer within {_CONNECT_SECONDS} s")
     if "certificate" in text:
-        return QueueReadFailed("AuthenticationFailed", f"{what}: {text}; name its authority in sslrootcert of the url")
+        return QueueReadFailed("AuthenticationFailed", f"{what}: {text}; name its authority in sslrootcert")
     if "SSL" in text:
-        return QueueReadFailed("ServerError", f"{what}: {text}; see sslmode of the url")
+        return QueueReadFailed("ServerError", f"{what}: {text}; see sslmode")
     if "authentication failed" in text or "no password" in text or "pg_hba.conf" in text or "role" in text:
         return QueueReadFailed("AuthenticationFailed", f"{what}: {text}")
     if "database" in text and "does not exist" in text:

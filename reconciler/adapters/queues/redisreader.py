@@ -5,6 +5,7 @@ nothing: no pop, no KEYS, no script. Waiting uses BLMOVE of a list onto itself: 
 when something comes it moves the head to where it was. Who waits has a reader of its own for that.
 """
 
+import ssl
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -57,9 +58,11 @@ class Session:
 class RedisReader:
     """Implements ports.QueueReader. `look` asks and answers."""
 
-    def __init__(self, server: RedisServer, look: Callable[[Session], QueueReading]) -> None:
-        """Raises QueueReadFailed(BadMetadata)."""
-        self._place = place = Place(server)
+    def __init__(
+        self, server: RedisServer, look: Callable[[Session], QueueReading], tls: ssl.SSLContext | None = None
+    ) -> None:
+        """`tls` instead of what the settings say of it. Raises QueueReadFailed(BadMetadata)."""
+        self._place = place = Place(server, tls)
         self._look = look
         self._kept = Kept(place.what, place.connect)
         self._empty_list: str | None = None

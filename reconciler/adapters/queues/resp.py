@@ -5,6 +5,7 @@ time and each connection may be cut from outside.
 """
 
 import socket
+import ssl
 from collections.abc import Sequence
 from typing import Any
 
@@ -103,14 +104,19 @@ def _encoded(command: Sequence[Argument]) -> bytes:
 
 
 class Place:
-    """Where a redis is and who asks it, out of a trigger's settings. Raises QueueReadFailed(BadMetadata)."""
+    """Where a redis is and who asks it, out of a trigger's settings. Raises QueueReadFailed(BadMetadata).
 
-    def __init__(self, server: RedisServer) -> None:
+    `tls`: how certificates are judged, where the settings do not say it.
+    """
+
+    def __init__(self, server: RedisServer, tls: ssl.SSLContext | None = None) -> None:
         self._url = url = Url(server.url, ("redis", "rediss", "unix", "tcp", "tls"), DEFAULT_PORT)
         self.what = f"redis at {url.place}" + (" over TLS" if url.scheme in _ENCRYPTED else "")
         self._username = server.username or url.username
         self._password = server.password if server.password is not None else url.password
-        self._tls = tls_context(server.ca_file, server.verify_tls) if url.scheme in _ENCRYPTED else None
+        if tls is None and url.scheme in _ENCRYPTED:
+            tls = tls_context(server.ca_file, server.verify_tls)
+        self._tls = tls
         self._database = server.database if server.database is not None else self._database_of_url()
 
     def _database_of_url(self) -> int:

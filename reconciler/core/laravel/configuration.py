@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
-from reconciler.core.laravel.phpvalues import Refused, Unknown, Value, integer_of, key_of, text_of
+from reconciler.core.laravel.phpvalues import Refused, Unknown, Value, integer_of, is_true, key_of, text_of
 from reconciler.model.queues import QueueReadFailed
 
 T = TypeVar("T")
@@ -58,6 +58,10 @@ class Part:
         """A whole number."""
         found = self._as(integer_of, key, "a number")
         return default if found is None else found
+
+    def flag(self, key: str) -> bool | None:
+        """Yes or no, None when it is not there."""
+        return self._as(is_true, key, "true or false")
 
     def first(self, key: str) -> str | None:
         """A text, or the first of several."""

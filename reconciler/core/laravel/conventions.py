@@ -44,6 +44,9 @@ _SERVER = b"""
             'unix_socket' => env('DB_SOCKET', ''),
             'prefix' => env('DB_PREFIX', ''),
 """
+_MYSQL_TLS = b"""
+            'options' => array_filter([PDO::MYSQL_ATTR_SSL_CA => env('MYSQL_ATTR_SSL_CA')]),
+"""
 _DATABASE = b"""<?php
 return [
     'default' => env('DB_CONNECTION', 'mysql'),
@@ -54,8 +57,8 @@ return [
             'database' => env('DB_DATABASE', database_path('database.sqlite')),
             'prefix' => env('DB_PREFIX', ''),
         ],
-        'mysql' => ['driver' => 'mysql',%(server)s],
-        'mariadb' => ['driver' => 'mariadb',%(server)s],
+        'mysql' => ['driver' => 'mysql',%(server)s%(tls)s],
+        'mariadb' => ['driver' => 'mariadb',%(server)s%(tls)s],
         'pgsql' => ['driver' => 'pgsql', 'sslmode' => env('DB_SSLMODE', 'prefer'),%(server)s],
     ],
     'redis' => [
@@ -70,7 +73,7 @@ return [
         ],
     ],
 ];
-""" % {b"server": _SERVER}
+""" % {b"server": _SERVER, b"tls": _MYSQL_TLS}
 
 
 def queue(environment: Mapping[str, str], root: str) -> Value:

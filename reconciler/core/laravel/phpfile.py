@@ -14,6 +14,7 @@ from reconciler.core.laravel.phptokens import NotPhp, Token, tokens
 from reconciler.core.laravel.phpvalues import (
     FOLDERS,
     FUNCTIONS,
+    NUMBERS,
     Constant,
     Elements,
     Refused,
@@ -116,6 +117,8 @@ class _Reader:
             other = self._coalesced()
             if not isinstance(condition, Unknown):
                 condition = first if is_true(condition) else other
+            elif isinstance(first, int | str) and _is_same(first, other):
+                condition = first
         return condition
 
     def _coalesced(self) -> Value:
@@ -185,7 +188,8 @@ class _Reader:
         if self._take("::"):
             member = self._next().text
             if self._sign() != "(":
-                return Constant(f"{token.text}::{member} in line {token.line}")
+                number = NUMBERS.get(f"{last}::{member.lower()}")
+                return number if number is not None else Constant(f"{token.text}::{member} in line {token.line}")
             last = f"{last}::{member.lower()}"
         if self._take("("):
             return self._called(last, self._arguments(), token)
@@ -298,6 +302,25 @@ def _arithmetic(compute: Callable[[int, int], int]) -> Callable[[Value, Value], 
     return computed
 
 
+_sum = _arithmetic(lambda one, other: one + other)
+
+
+def _plus(one: Value, other: Value) -> Value:
+    """Of two arrays: what the first has, and what only the other has."""
+    return {**one, **(other | one)} if isinstance(one, dict) and isinstance(other, dict) else _sum(one, other)
+
+
+def _comparison(holds: Callable[[int, int], bool]) -> Callable[[Value, Value], Value]:
+    """Of two whole numbers: PHP has rules of its own for everything else."""
+
+    def compared(one: Value, other: Value) -> Value:
+        if type(one) is int and type(other) is int:
+            return holds(one, other)
+        raise Refused
+
+    return compared
+
+
 _LEVELS: tuple[dict[str, Callable[..., Value]], ...] = (
     {"||": lambda one, other: is_true(one) or is_true(other)},
     {"&&": lambda one, other: is_true(one) and is_true(other)},
@@ -307,8 +330,14 @@ _LEVELS: tuple[dict[str, Callable[..., Value]], ...] = (
         "==": _is_equal,
         "!=": lambda one, other: not _is_equal(one, other),
     },
+    {
+        "<": _comparison(lambda one, other: one < other),
+        "<=": _comparison(lambda one, other: one <= other),
+        ">": _comparison(lambda one, other: one > other),
+        ">=": _comparison(lambda one, other: one >= other),
+    },
     {".": lambda one, other: text_of(one) + text_of(other)},
-    {"+": _arithmetic(lambda one, other: one + other), "-": _arithmetic(lambda one, other: one - other)},
+    {"+": _plus, "-": _arithmetic(lambda one, other: one - other)},
     {"*": _arithmetic(lambda one, other: one * other)},
 )
 _PREFIXES: dict[str, Callable[[Value], Value]] = {

@@ -26,7 +26,7 @@ _KINDS = (
     ("number", r"0[xX][0-9a-fA-F_]+|0[bB][01_]+|(?:[0-9][0-9_]*)?\.?[0-9][0-9_]*(?:[eE][+-]?[0-9]+)?"),
     ("name", rf"\\?{_WORD}(?:\\{_WORD})*"),
     ("cast", r"\((?i:[ \t]*(?:int|integer|string|bool|boolean|float|double|array|object)[ \t]*)\)"),
-    ("sign", r"\?>|===|!==|\?\?=|\.\.\.|=>|\??->|::|\?\?|==|!=|<=|>=|&&|\|\||\*\*|[-+*/%.,;:=<>!?@&|^~()[\]{}$#\\]"),
+    ("sign", r"\?>|[!=]==|<=>|\?\?=|\.\.\.|=>|\??->|::|\?\?|==|!=|<=|>=|&&|\|\||\*\*|[-+*/%.,;:=<>!?@&|^~()[\]{}$#\\]"),
 )  # fmt: skip
 _TOKEN = re.compile("|".join(f"(?P<{kind}>{pattern})" for kind, pattern in _KINDS), re.DOTALL)
 _OPENING = re.compile(r"\s*<\?php\b", re.IGNORECASE)

@@ -175,6 +175,23 @@ def slug(title: str, separator: str = "-") -> str:
     return re.sub(rf"[{re.escape(separator)}\s]+", lambda _: separator, text).strip(separator)
 
 
+MYSQL_SSL = {"key": 1007, "cert": 1008, "ca": 1009, "capath": 1010, "cipher": 1011, "verify_server_cert": 1014}
+"""Options of PDO for TLS, as PHP numbers them with its own client for MySQL."""
+NUMBERS = {
+    f"{prefix}{name}": number
+    for prefix in ("pdo::mysql_attr_ssl_", "mysql::attr_ssl_")
+    for name, number in MYSQL_SSL.items()
+}
+"""Constants of classes that are read, by lower-case name."""
+
+
+def _is_loaded(name: Value) -> bool:
+    """What the processes of an application need is there: it is asked only where a connection to MySQL is described."""
+    if name != "pdo_mysql":
+        raise Refused
+    return True
+
+
 def _explode(separator: Value, text: Value) -> Value:
     if not (between := text_of(separator)):
         raise Refused
@@ -198,6 +215,7 @@ FUNCTIONS: dict[str, Callable[..., Value]] = {
     "array_merge": lambda *arrays: merged(arrays),
     "array_values": lambda array: merged([listed(array.values())]) if isinstance(array, dict) else _refuse(),
     "explode": _explode,
+    "extension_loaded": _is_loaded,
     "implode": _implode,
     "intval": integer_of,
     "str::lower": lambda text: text_of(text).lower(),

@@ -6,11 +6,14 @@ Names of settings are Laravel's; each refusal says which one, in which file, and
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
+from reconciler.core.laravel import encryption
 from reconciler.core.laravel.configuration import Configuration, Part, bad
+from reconciler.core.laravel.encryption import Encryption, Tls
 
 RETRY_AFTER_SECONDS = 60  # the framework's own, where the connection does not say
 _KINDS = {
@@ -37,6 +40,7 @@ class Wanted(NamedTuple):
     table: str | None = None  # with its prefix
     queues: tuple[str, ...] = ()
     retry_after_seconds: float | None = None
+    tls: Tls = Tls()
 
 
 class RedisQueues(NamedTuple):
@@ -49,6 +53,7 @@ class RedisQueues(NamedTuple):
     database: int | None
     prefix: str
     retry_after_seconds: float
+    encryption: Encryption | None = None  # of a rediss:// url
 
 
 class DatabaseQueues(NamedTuple):
@@ -61,6 +66,8 @@ class DatabaseQueues(NamedTuple):
     password: str | None
     table: str
     retry_after_seconds: float
+    encryption: Encryption | None = None  # of mysql
+    files: Mapping[str, str] = MappingProxyType({})  # of pgsql: parameters of libpq that name files
 
 
 class BeanstalkdQueues(NamedTuple):
@@ -199,29 +206,34 @@ def _redis(connection: Part, database: Part, wanted: Wanted) -> Queues:
             )
         raise bad(f"{connection.path}.connection is {name!r}, and {redis.path} has no such connection")
     server = _server(part, wanted.url, wanted.username, wanted.password)
+    url, encrypted = _redis_url(part, server, wanted.tls)
     prefix = wanted.prefix
     if prefix is None:
         own = part.part("options").optional("prefix") or part.optional("prefix")
         prefix = own or redis.part("options").text("prefix", "")
     return RedisQueues(
         wanted.queues or (connection.text("queue", "default"),),
-        _redis_url(part, server),
+        url,
         server.username,
         server.password,
         _index(server),
         prefix,
         _retry_after(connection, wanted),
+        encrypted,
     )
 
 
-def _redis_url(part: Part, server: _Server) -> str:
+def _redis_url(part: Part, server: _Server, tls: Tls) -> tuple[str, Encryption | None]:
     host = server.host or "127.0.0.1"
     scheme, separator, rest = host.partition("://")  # phpredis takes tls://host for a host
     if separator:
         server = server._replace(scheme=scheme, host=rest)
     if server.scheme == "unix" or host.startswith("/"):
-        return f"unix://{quote(_socket(part, server, host))}"
-    return _place("rediss" if server.scheme in {"tls", "rediss", "ssl"} else "redis", server, 6379, "127.0.0.1")
+        if tls.decided:
+            raise bad(f"{part.path} is a Unix socket, where redis does not speak TLS: leave tls and caFile out")
+        return f"unix://{quote(_socket(part, server, host))}", None
+    encrypted = encryption.of_redis(part, server.scheme in {"tls", "rediss", "ssl"}, tls)
+    return _place("redis" if encrypted is None else "rediss", server, 6379, "127.0.0.1"), encrypted
 
 
 def _socket(part: Part, server: _Server, host: str) -> str:
@@ -256,40 +268,47 @@ def _database(connection: Part, database: Part, wanted: Wanted) -> Queues:
     if engine == "pgsql" and "." not in table and wanted.table is None:
         schema = (part.first("search_path") or part.first("schema") or "public").split(",")[0].strip(" \"'")
         table = table if schema == "public" or schema.startswith("$") else f"{schema}.{table}"
+    place, encrypted, files = _DATABASES[engine](part, server, wanted.tls)
     return DatabaseQueues(
         wanted.queues or (connection.text("queue", "default"),),
         engine,
-        _DATABASES[engine](part, server),
+        place,
         server.username,
         server.password,
         table,
         _retry_after(connection, wanted),
+        encrypted,
+        files,
     )
 
 
-def _sqlite(part: Part, server: _Server) -> str:
+_Way = tuple[str, Encryption | None, Mapping[str, str]]
+
+
+def _sqlite(part: Part, server: _Server, _: Tls) -> _Way:
     path = server.database or ""
     if not path or path == ":memory:":
         raise bad(f"{part.path}.database names no file: a queue in memory belongs to one process")
-    return path
+    return path, None, {}
 
 
-def _mysql(part: Part, server: _Server) -> str:
+def _mysql(part: Part, server: _Server, tls: Tls) -> _Way:
     socket = part.optional("unix_socket")
     query = f"?{urlencode({'unix_socket': socket})}" if socket else ""
-    return f"{_place('mysql', server, 3306, '127.0.0.1')}/{quote(server.database or '', safe='')}{query}"
+    place = f"{_place('mysql', server, 3306, '127.0.0.1')}/{quote(server.database or '', safe='')}{query}"
+    return place, encryption.of_mysql(part, tls), {}
 
 
-def _pgsql(part: Part, server: _Server) -> str:
-    mode = server.options.get("sslmode") or part.optional("sslmode")
+def _pgsql(part: Part, server: _Server, tls: Tls) -> _Way:
+    mode, files = encryption.of_postgresql(part, server.options, tls)
     place = _place("postgresql", server, 5432, "127.0.0.1")
     if server.host and server.host.startswith("/"):
         place = f"postgresql://{quote(server.host, safe='')}:{server.port or 5432}"
     query = f"?{urlencode({'sslmode': mode})}" if mode else ""
-    return f"{place}/{quote(server.database or '', safe='')}{query}"
+    return f"{place}/{quote(server.database or '', safe='')}{query}", None, files
 
 
-_DATABASES: dict[str, Callable[[Part, _Server], str]] = {"sqlite": _sqlite, "mysql": _mysql, "pgsql": _pgsql}
+_DATABASES: dict[str, Callable[[Part, _Server, Tls], _Way]] = {"sqlite": _sqlite, "mysql": _mysql, "pgsql": _pgsql}
 
 
 def _beanstalkd(connection: Part, _: Part, wanted: Wanted) -> Queues:
@@ -298,6 +317,8 @@ def _beanstalkd(connection: Part, _: Part, wanted: Wanted) -> Queues:
         if not _TUBE.fullmatch(name):
             raise bad(f"beanstalkd has no tube of the name {name!r}: letters, digits and + / ; . $ _ ( ) - are allowed")
     server = _server(connection, wanted.url, None, None)
+    if wanted.tls.decided:
+        raise bad("beanstalkd does not speak TLS: leave tls and caFile out")
     return BeanstalkdQueues(queues, _place("beanstalk", server, 11300, "127.0.0.1"))
 
 

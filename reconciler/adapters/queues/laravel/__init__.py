@@ -8,6 +8,7 @@ redislists.py, worktable.py   what is counted in redis and in a table; tubes are
 from reconciler.adapters.queues import opening
 from reconciler.adapters.queues.laravel.application import Application
 from reconciler.adapters.queues.laravel.reader import LaravelReader
+from reconciler.core.laravel.encryption import Tls
 from reconciler.core.laravel.settings import Wanted
 from reconciler.model.metadata import Laravel
 from reconciler.ports import QueueAsked
@@ -28,6 +29,7 @@ class _Driver:
             settings.table,
             settings.queues or (),
             settings.retry_after,
+            Tls(settings.tls, settings.ca_file, settings.verify_tls),
         )
         application = Application(asked.working_dir, asked.environment, asked.credentials, settings.env_file)
         return LaravelReader(application, wanted, asked.count_at_most)

@@ -65,6 +65,18 @@ class Application:
             where,
         )
 
+    def certificates(self, path: str, what: str) -> str:
+        """Where a file is that the application's settings or the trigger name for TLS, once it is one that may be read.
+
+        Raises QueueReadFailed(BadMetadata).
+        """
+        path = os.path.join(self.folder, path)
+        try:
+            hostfiles.content(path, LARGEST_BYTES, self._reader)
+        except hostfiles.Refused as refused:
+            raise bad(f"{what} {path} cannot be used: {refused}") from None
+        return path
+
     def _variables(self) -> tuple[Mapping[str, str], str]:
         """What env() reads, and where that comes from."""
         path = os.path.join(self.folder, self._env_file or ".env")

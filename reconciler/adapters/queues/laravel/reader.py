@@ -5,16 +5,20 @@ the next processes will take their work from there, so that is where we count.
 """
 
 import os
+import ssl
 import threading
 import time
+from urllib.parse import urlencode
 
 from reconciler.adapters.queues import registry
 from reconciler.adapters.queues.beanstalkd import BeanstalkdReader
+from reconciler.adapters.queues.connections import tls_context
 from reconciler.adapters.queues.laravel.application import Application
 from reconciler.adapters.queues.laravel.redislists import RedisLists
 from reconciler.adapters.queues.laravel.worktable import WorkTable
 from reconciler.adapters.queues.redisreader import RedisReader
 from reconciler.adapters.queues.sqlite import SqliteReader
+from reconciler.core.laravel.encryption import SYSTEM, Encryption
 from reconciler.core.laravel.settings import BeanstalkdQueues, DatabaseQueues, RedisQueues, Wanted, queues_of
 from reconciler.model.masking import without
 from reconciler.model.metadata import Mysql, Postgresql, RedisServer
@@ -85,7 +89,7 @@ class LaravelReader:
                 server = RedisServer(
                     url=queues.url, username=queues.username, password=queues.password, database=queues.database
                 )
-                return RedisReader(server, RedisLists(queues).look)
+                return RedisReader(server, RedisLists(queues).look, self._tls(queues.encryption))
             case DatabaseQueues():
                 return self._opened_database(queues)
         return BeanstalkdReader(queues.url, queues.queues)
@@ -94,7 +98,27 @@ class LaravelReader:
         table = WorkTable(queues, self._count_at_most)
         if queues.engine == "sqlite":
             return SqliteReader(os.path.join(self._application.folder, queues.place), table)
-        kind, settings = ("mysql", Mysql) if queues.engine == "mysql" else ("postgresql", Postgresql)
         who = {"url": queues.place, "username": queues.username, "password": queues.password, "table": table.name}
-        reader: QueueReader = registry.module_of(kind).READER(settings.model_validate(who), table)
+        reader: QueueReader
+        if queues.engine == "mysql":
+            tls = self._tls(queues.encryption)
+            reader = registry.module_of("mysql").READER(Mysql.model_validate(who), table, tls)
+        else:
+            who["url"] = self._with_files(queues)
+            reader = registry.module_of("postgresql").READER(Postgresql.model_validate(who), table)
         return reader
+
+    def _tls(self, encryption: Encryption | None) -> ssl.SSLContext | None:
+        """How certificates are judged. Raises QueueReadFailed(BadMetadata)."""
+        if encryption is None:
+            return None
+        ca_file = encryption.ca_file and self._application.certificates(encryption.ca_file, "the authority's file")
+        return tls_context(ca_file, encryption.verify, verify_host=encryption.verify_host)
+
+    def _with_files(self, queues: DatabaseQueues) -> str:
+        """The URL with the files that libpq shall use. Raises QueueReadFailed(BadMetadata)."""
+        files = {
+            name: path if path == SYSTEM else self._application.certificates(path, name)
+            for name, path in queues.files.items()
+        }
+        return f"{queues.place}{'&' if '?' in queues.place else '?'}{urlencode(files)}" if files else queues.place

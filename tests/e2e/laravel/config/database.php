@@ -28,7 +28,7 @@ return [
             'strict' => true,
             'options' => extension_loaded('pdo_mysql') ? array_filter([
                 PDO::MYSQL_ATTR_SSL_CA => env('MYSQL_ATTR_SSL_CA'),
-            ]) : [],
+            ]) + (env('MYSQL_VERIFY', true) ? [] : [PDO::MYSQL_ATTR_SSL_VERIFY_SERVER_CERT => false]) : [],
         ],
         'pgsql' => [
             'driver' => 'pgsql',
@@ -41,7 +41,8 @@ return [
             'charset' => 'utf8',
             'prefix' => env('DB_PREFIX', ''),
             'schema' => 'public',
-            'sslmode' => 'prefer',
+            'sslmode' => env('DB_SSLMODE', 'prefer'),
+            'sslrootcert' => env('DB_SSLROOTCERT'),
         ],
     ],
     'migrations' => 'migrations',
@@ -53,6 +54,8 @@ return [
         ],
         'default' => [
             'url' => env('REDIS_URL'),
+            'scheme' => env('REDIS_SCHEME'),
+            'context' => ! env('REDIS_SCHEME') ? null : ['stream' => ['verify_peer' => env('REDIS_VERIFY', true)] + array_filter(['cafile' => env('REDIS_CAFILE')])],
             'host' => env('REDIS_HOST', '127.0.0.1'),
             'password' => env('REDIS_PASSWORD', null),
             'port' => env('REDIS_PORT', '6379'),
