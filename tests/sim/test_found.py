@@ -297,3 +297,15 @@ def test_who_started_before_a_reboot_is_not_starting_after_it() -> None:
     world.reboot()
     world.settle()
     assert running(world, "mail") == 2
+
+
+def test_a_start_that_the_journal_does_not_take_asks_for_no_time_either() -> None:
+    """And once more: where nothing may be started, neither may what does not count as starting."""
+    world = World()
+    world.apply("web", replicas=4, runOnce=True, minReady=0, terminationGracePeriod="infinity")
+    world.journal.refuse = True
+    world.operate("web", "stop", ordinals=[0, 2], now=True)
+    world.shut_down_and_start_again()
+    world.journal.refuse = False
+    world.settle()
+    assert running(world) == 2

@@ -25,8 +25,9 @@ def short_pass_is_the_full_one(controlled: Controlled, now: float, *, bounded: b
     assert not others or controlled.wake_at <= now, f"{controlled.name}: the short pass misses {others}"
     if controlled.held:
         # A start that is held back asks for no time: what it will ask for is known when it is made.
-        short = reconcile_only(sorted(marked), desired, ledger.observed, ledger.memory, now, 0) or short
-        full = reconcile(desired, ledger.observed, ledger.memory, now, 0).plan
+        none = min(allowed, 0)  # where nothing at all may be started, not even what does not count as starting
+        short = reconcile_only(sorted(marked), desired, ledger.observed, ledger.memory, now, none) or short
+        full = reconcile(desired, ledger.observed, ledger.memory, now, none).plan
     assert min(short.wake_at, controlled.wake_at) <= full.wake_at, f"{controlled.name}: wakes too late"
 
 
