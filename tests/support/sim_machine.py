@@ -156,6 +156,12 @@ class Histories(RuleBasedStateMachine):
         """At one of the next things it does: between any two of them."""
         self.world.fate.strike(effects, before=before)
 
+    @rule(name=NAMES, effects=st.integers(1, 4), before=st.booleans(), now=st.booleans())
+    def controller_dies_stopping(self, name: str, effects: int, before: bool, now: bool) -> None:
+        """On the way from the wish to the signal, which is short and would be met rarely."""
+        self.world.fate.strike(effects, before=before)
+        self._operate(name, "stop", ordinals=None, now=now)
+
     @rule()
     def controller_dies(self) -> None:
         self.world.kill_controller()
