@@ -31,6 +31,7 @@ EVENTS_KEPT = 5000
 EVENTS_AT_ONCE = 20
 EVENTS_PER_SECOND = 0.5
 WATCH_QUEUE_LENGTH = 10_000
+_UNTOLD = (Forget, Rest)
 
 log = logging.getLogger("reconciler")
 
@@ -224,7 +225,7 @@ class Publisher:
 
     def acts(self, controlled: Controlled, action: Action) -> None:
         """An action is carried out: an event, unless it is the ordinary life of a runOnce worker."""
-        if isinstance(action, Forget | Rest) or (isinstance(action, Start) and action.cause is Cause.NEXT_RUN):
+        if action.cause is Cause.NEXT_RUN or isinstance(action, _UNTOLD):
             return
         left_out = self._budget(controlled).take(self._clock.now())
         if left_out is not None:

@@ -92,12 +92,13 @@ class Real:
     def kill(self, process: ProcessId) -> None:
         self.table.kill_tree(process, dict(self.spawned)[process])
 
-    def until(self, condition: Callable[[], object], seconds: float = 20.0) -> None:
+    def until(self, condition: Callable[[], object], seconds: float = 20.0, *, drain: bool = True) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, "in vain"
-            select.select([self.table], [], [], 0.01)
-            self.table.drain()
+            select.select([self.table] if drain else [], [], [], 0.01)
+            if drain:
+                self.table.drain()
 
     def until_told(self, count: int) -> None:
         self.until(lambda: len(self.exits) >= count)
@@ -123,6 +124,11 @@ def python() -> str:
 
 
 PYTHON = python()
+
+
+def is_zombie(process: ProcessId) -> bool:
+    stat = procfs.read_stat(process.pid)
+    return stat is not None and stat.state == "Z"
 
 
 @pytest.fixture
@@ -679,6 +685,49 @@ def test_an_empty_tree_is_seen_without_listing_all_processes(real: Real, monkeyp
     real.until_told(2)
     assert real.left(second) == []
     monkeypatch.undo()
+
+
+@pytest.mark.parametrize("missed", [False, True])
+def test_for_those_that_ended_together_one_look_will_do_if_it_met_everybody(
+    real: Real, monkeypatch: pytest.MonkeyPatch, missed: bool
+) -> None:
+    looks: list[bool] = []
+    looked: list[bool] = []
+
+    def told(report: ExitReport) -> None:
+        real.exits.append(report)
+        looks.clear()
+        assert real.left(report.process) == []
+        looked.append(bool(looks))
+
+    real.table.on_exit(told)
+    for _ in range(2):
+        real.spawn("true")
+    real.until(lambda: all(is_zombie(process) for process, _ in real.spawned), drain=False)
+    monkeypatch.setattr(trees.Trees, "look", lambda self, *, thorough=True: looks.append(thorough) or missed)
+    assert real.table.drain() == 2
+    assert looked == [True, missed]
+    looks.clear()
+    assert real.left(real.spawned[0][0]) == []
+    assert looks, "who is asked about at another time is looked for"
+
+
+def test_of_those_that_ended_together_it_is_known_who_left_whom(real: Real) -> None:
+    left: dict[int, int] = {}
+
+    def told(report: ExitReport) -> None:
+        real.exits.append(report)
+        left[report.process.pid] = len(real.left(report.process))
+
+    real.table.on_exit(told)
+    for script in ["exit 0", "setsid sleep 600 & exit 0", "exit 0", "sleep 600 & setsid sleep 600 & exit 0"]:
+        real.shell(script)
+    real.until(lambda: all(is_zombie(process) for process, _ in real.spawned), drain=False)
+    assert real.table.drain() == 4
+    assert [left[process.pid] for process, _ in real.spawned] == [0, 1, 0, 2]
+    real.shell("setsid sleep 600 & exit 0")
+    real.until_told(5)
+    assert left[real.spawned[4][0].pid] == 1, "the look of another round says nothing about this one"
 
 
 def test_where_many_come_and_go_those_that_are_there_are_listed(real: Real, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 
 from reconciler.adapters.processes import procfs
 from reconciler.adapters.processes.foundlings import TICKS_PER_SECOND, foundlings
+from reconciler.adapters.processes.signals import by_pidfd, group_of, to_group
 from reconciler.adapters.processes.spawn import Spawner
 from reconciler.adapters.processes.trees import Trees, can_mark, send
 from reconciler.hostmounts import Mounts
@@ -138,8 +139,7 @@ class LinuxProcessTable:
 
         Raises OSError without a descriptor for it: False would have it started twice.
         """
-        watch = self._watches.get(process.pid)
-        if process in self._unreported or (watch is not None and watch.process == process):
+        if process in self._unreported or self._by_process(process) is not None:
             return True
         try:
             pidfd = os.pidfd_open(process.pid)
@@ -197,16 +197,20 @@ class LinuxProcessTable:
     def drain(self) -> int:
         """Tell of processes that ended, at most EXITS_PER_WAKE of them. How many there were."""
         events = self._epoll.poll(0, EXITS_PER_WAKE)
-        for pidfd, _ in events:
-            watch = self._by_pidfd.get(pidfd)
-            if watch is None:
-                continue  # a callback of this round ended the wait, or a fork holds on to it for a moment
-            if watch.own:
-                self._reap(watch)
-            else:
-                self._await_report(watch)
-                if not watch.kept:
-                    self._exited(self.resolve_unreported(watch.process))
+        self._trees.begin_round()
+        try:
+            for pidfd, _ in events:
+                watch = self._by_pidfd.get(pidfd)
+                if watch is None:
+                    continue  # a callback of this round ended the wait, or a fork holds on to it for a moment
+                if watch.own:
+                    self._reap(watch)
+                else:
+                    self._await_report(watch)
+                    if not watch.kept:
+                        self._exited(self.resolve_unreported(watch.process))
+        finally:
+            self._trees.end_round()
         return len(events)
 
     def report(self, process: ProcessId, code: int | None, signal: int | None) -> None:
@@ -215,8 +219,8 @@ class LinuxProcessTable:
         if watch is not None:
             os.close(watch.pidfd)
         else:
-            watch = self._watches.get(process.pid)  # the report was quicker than the pidfd
-            if watch is None or watch.own or watch.process != process:
+            watch = self._by_process(process)  # the report was quicker than the pidfd
+            if watch is None or watch.own:
                 return
             self._unwatch(watch)
         self._exited(ExitReport(process, code, signal))
@@ -257,7 +261,7 @@ class LinuxProcessTable:
         finally:
             # Also when the callback failed: told again it would fail again, and the rest has to go on.
             if self._by_pidfd.get(watch.pidfd) is watch:  # it may have closed the table
-                os.waitid(os.P_PIDFD, watch.pidfd, os.WEXITED)
+                os.waitpid(watch.process.pid, 0)  # ours and not reaped: the pid is still its own
                 self._unwatch(watch)
 
     # ---- signals ----
@@ -266,13 +270,13 @@ class LinuxProcessTable:
         """Send a signal to the process, its group or its tree. False when there is nobody left."""
         watch = self._living(process)
         if watch is not None and watch.own and scope == "group":
-            return _signal_group(process.pid, signal)
-        reached = send(process, signal) if watch is None else _signal_pidfd(watch.pidfd, signal)
+            return to_group(process.pid, signal)
+        reached = send(process, signal) if watch is None else by_pidfd(watch.pidfd, signal)
         if scope == "process":
             return reached
         members = self._trees.members(process, watch.mark if watch is not None else self._remains.get(process, 0))
         if scope == "group":
-            members = [member for member in members if _group(member.pid) == process.pid]
+            members = [member for member in members if group_of(member.pid) == process.pid]
         for member in members:
             reached = send(member, signal) or reached
         return reached
@@ -282,9 +286,9 @@ class LinuxProcessTable:
         self._condemned.add(process)
         watch = self._living(process)
         if watch is not None:
-            _signal_pidfd(watch.pidfd, signal.SIGKILL)
+            by_pidfd(watch.pidfd, signal.SIGKILL)
             if watch.own:
-                _signal_group(process.pid, signal.SIGKILL)  # at one stroke: nobody forks away from it
+                to_group(process.pid, signal.SIGKILL)  # at one stroke: nobody forks away from it
         try:
             self._trees.kill(process, procfs.birthmark(spawn_id))
         except OSError:
@@ -292,7 +296,8 @@ class LinuxProcessTable:
 
     def leftovers(self, process: ProcessId, spawn_id: str) -> Sequence[ProcessId]:
         """What of its tree lives although the main process ended."""
-        mark = procfs.birthmark(spawn_id)
+        watch = self._by_process(process)
+        mark = watch.mark if watch is not None and watch.own else procfs.birthmark(spawn_id)
         try:
             members = self._trees.members(process, mark)
             if members and process in self._condemned:
@@ -332,10 +337,14 @@ class LinuxProcessTable:
         del self._by_pidfd[watch.pidfd]
         del self._watches[watch.process.pid]
 
+    def _by_process(self, process: ProcessId) -> _Watch | None:
+        watch = self._watches.get(process.pid)
+        return watch if watch is not None and watch.process == process else None
+
     def _living(self, process: ProcessId) -> _Watch | None:
         """The watch of a main process that has not ended."""
-        watch = self._watches.get(process.pid)
-        if watch is None or watch.ended or watch.process != process:
+        watch = self._by_process(process)
+        if watch is None or watch.ended:
             return None
         if watch.own:
             return watch if os.waitid(os.P_PIDFD, watch.pidfd, _PEEK) is None else None
@@ -365,33 +374,6 @@ class LinuxProcessTable:
                 self._spare_fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
             except OSError as error:
                 raise SpawnFailed(f"cannot fork: {os.strerror(error.errno or 0)}") from None
-
-
-def _signal_pidfd(pidfd: int, number: int) -> bool:
-    try:
-        signal.pidfd_send_signal(pidfd, number)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # it took on another user: it is there, and out of our reach
-    return True
-
-
-def _signal_group(group: int, number: int) -> bool:
-    try:
-        os.killpg(group, number)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # the same
-    return True
-
-
-def _group(pid: int) -> int:
-    try:
-        return os.getpgid(pid)
-    except ProcessLookupError:
-        return -1
 
 
 def _start_ticks(pid: int) -> int:

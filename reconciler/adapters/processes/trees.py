@@ -60,6 +60,7 @@ class Trees:
         self._looked_at = 0.0
         self._loadavg_fd = _open_loadavg()
         self._pid_max = int(_first_word("/proc/sys/kernel/pid_max") or 0)
+        self._round: bool | None = None  # of exits, if one is on: whether all who came before it have been met
 
     def close(self) -> None:
         """Let the descriptor go."""
@@ -75,9 +76,17 @@ class Trees:
         """Learn of those that appeared, at a moment when nobody waits for it; once a second is enough."""
         self.look(thorough=False)
 
+    def begin_round(self) -> None:
+        """From now on until `end_round` main processes are asked about that have ended already: one look may do."""
+        self._round = False
+
+    def end_round(self) -> None:
+        """Who is asked about may have ended this very moment."""
+        self._round = None
+
     def members(self, process: ProcessId, mark: int) -> list[ProcessId]:
         """What lives of this tree beside its main process."""
-        if not self._count(process, mark) and not self.look(thorough=False) and not self._count(process, mark):
+        if not self._count(process, mark) and self._all_met() and not self._count(process, mark):
             return []  # nobody of it was ever seen: the usual end, and on the way of every restart
         # The known ones first, then a look: what they started before they were seen dead is there to be seen. Should
         # they all end meanwhile, only the next look is sure to know whether they left somebody.
@@ -137,6 +146,15 @@ class Trees:
         return missed
 
     # ---- who is there ----
+
+    def _all_met(self) -> bool:
+        """Look, unless a look of this round met everybody: what ended before the round can have left nobody since."""
+        if self._round:
+            return True
+        missed = self.look(thorough=False)
+        if self._round is not None:
+            self._round = not missed
+        return not missed
 
     def _living(self, process: ProcessId, mark: int) -> list[ProcessId]:
         kin = self._kin.get(mark)
