@@ -647,7 +647,7 @@ while True:
 def test_a_tree_that_forks_and_leaves_for_ever_is_caught(real: Real) -> None:
     process = real.spawn(PYTHON, "-I", "-S", "-c", FORK_CHAIN)
     real.until_told(1)
-    assert real.left(process)
+    real.until(lambda: real.left(process))  # one look may fall between one of the chain and the next
     real.kill(process)
     real.until(lambda: not real.left(process))
     reap_orphans()
