@@ -23,6 +23,7 @@ class Post:
         (folder / "run").mkdir(mode=0o700, exist_ok=True)
         self.listener = wire.listen_unix(str(folder / "run" / "reconciler.sock"), socket.SOCK_STREAM)
         self.started: list[subprocess.Popen[bytes]] = []
+        self.lines: list[socket.socket] = []
 
     def start(self) -> tuple["subprocess.Popen[bytes]", socket.socket]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -32,13 +33,15 @@ class Post:
         with theirs:
             controller = subprocess.Popen(command, pass_fds=fds, stdin=subprocess.DEVNULL)
         self.started.append(controller)
+        self.lines.append(ours)
         return controller, ours
 
     def close(self) -> None:
         for controller in self.started:
             controller.kill()
             controller.wait()
-        self.listener.close()
+        for line in (*self.lines, self.listener):
+            line.close()
 
 
 @pytest.fixture
