@@ -5,7 +5,8 @@ import shutil
 import sqlite3
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -42,6 +43,11 @@ class Shop:
     def put(self, pieces: Iterable[int]) -> None:
         """Put work in, all at once."""
         raise NotImplementedError
+
+    @contextmanager
+    def dispatching(self) -> Iterator[Callable[[int], object]]:
+        """Put single pieces in, as an application does that has its connection already."""
+        yield lambda piece: self.put([piece])
 
     def trigger(self) -> dict[str, Any]:
         """How a binding reads it."""
@@ -91,6 +97,11 @@ class Sqlite(Shop):
 
     def put(self, pieces: Iterable[int]) -> None:
         self._do("INSERT INTO jobs (id) VALUES (?)", [(piece,) for piece in pieces])
+
+    @contextmanager
+    def dispatching(self) -> Iterator[Callable[[int], object]]:
+        with closing(sqlite3.connect(self.url(), timeout=10, isolation_level=None)) as database:
+            yield lambda piece: database.execute("INSERT INTO jobs (id) VALUES (?)", (piece,))
 
     def trigger(self) -> dict[str, Any]:
         return {"type": "sqlite", "metadata": {"path": self.url(), "query": BY_CLAIM}}
@@ -168,6 +179,13 @@ class Postgresql(Shop):
     def put(self, pieces: Iterable[int]) -> None:
         self._do("INSERT INTO jobs (id) VALUES (%s)", [(piece,) for piece in pieces])
 
+    @contextmanager
+    def dispatching(self) -> Iterator[Callable[[int], object]]:
+        import psycopg
+
+        with psycopg.connect(self.url(), autocommit=True) as database:
+            yield lambda piece: database.execute("INSERT INTO jobs (id) VALUES (%s)", (piece,))
+
     def trigger(self) -> dict[str, Any]:
         assert isinstance(self.server, servers.Postgresql)
         metadata = {"url": self.server.url, "password": self.server.password, "query": BY_CLAIM, "listen": "jobs"}
@@ -200,6 +218,13 @@ class Mysql(Shop):
 
     def put(self, pieces: Iterable[int]) -> None:
         self._do("INSERT INTO jobs (id) VALUES (%s)", [(piece,) for piece in pieces])
+
+    @contextmanager
+    def dispatching(self) -> Iterator[Callable[[int], object]]:
+        import pymysql
+
+        with pymysql.connect(**json.loads(self.url()), autocommit=True) as database, database.cursor() as cursor:
+            yield lambda piece: cursor.execute("INSERT INTO jobs (id) VALUES (%s)", (piece,))
 
     def trigger(self) -> dict[str, Any]:
         assert isinstance(self.server, servers.Mariadb)

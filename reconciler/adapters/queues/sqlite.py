@@ -37,6 +37,7 @@ class SqliteReader:
         self._version: int | None = None  # of what was counted last
         self._closed = False
         self._watch: FileWatch | None = None
+        self._waits = False
         self._lock = threading.Lock()
 
     def read(self) -> QueueReading:
@@ -56,19 +57,33 @@ class SqliteReader:
     def wait(self, seconds: float) -> bool:
         """Block until somebody writes into the database, whatever it is. Raises QueueReadFailed."""
         deadline = time.monotonic() + seconds
-        self._closed = False
-        try:
-            watch = FileWatch(self._path)
-        except OSError as error:
-            raise QueueReadFailed("ServerError", f"{self._path} cannot be watched: {error}") from None
         with self._lock:
-            self._watch = watch
+            self._closed, self._waits = False, True
         try:
+            watch = self._watching()
             return self.read().waiting > 0 or self._wait(watch, deadline)
         finally:
             with self._lock:
-                self._watch = None
+                self._waits = False
+                ended = self._watch if self._closed else None
+                self._watch = None if self._closed else self._watch
+            if ended is not None:
+                ended.close()
+
+    def _watching(self) -> FileWatch:
+        """One that knows of nothing older than this call. Raises QueueReadFailed."""
+        watch = self._watch
+        if watch is not None and watch.begin(self._path):
+            return watch
+        try:
+            made = FileWatch(self._path)
+        except OSError as error:
+            raise QueueReadFailed("ServerError", f"{self._path} cannot be watched: {error}") from None
+        with self._lock:
+            self._watch = made
+        if watch is not None:
             watch.close()
+        return made
 
     def _wait(self, watch: FileWatch, deadline: float) -> bool:
         """A commit shows a moment after its last write: so it is looked for a few times more after each write."""
@@ -95,10 +110,16 @@ class SqliteReader:
 
     def close(self) -> None:
         """Let the file go; a wait in another thread ends."""
-        self._closed = True
         with self._lock:
-            if self._watch is not None:
-                self._watch.end()
+            self._closed = True
+            watch = self._watch
+            if watch is not None and self._waits:
+                watch.end()
+                watch = None
+            elif watch is not None:
+                self._watch = None
+        if watch is not None:
+            _close_aside(watch)
         self._let_go()
 
     def _let_go(self) -> None:
@@ -126,6 +147,14 @@ class SqliteReader:
         with self._lock:
             self._database, self._file = database, found
         return database
+
+
+def _close_aside(watch: FileWatch) -> None:
+    """It may be the loop that closes a reader, and that would wait for the kernel."""
+    try:
+        threading.Thread(target=watch.close, name="queue-unwatch", daemon=True).start()
+    except RuntimeError:  # the host has no room for another
+        watch.close()
 
 
 def _identity(path: str) -> tuple[int, int]:

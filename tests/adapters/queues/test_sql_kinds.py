@@ -1,5 +1,6 @@
 """What is particular to databases: tables and queries, time-outs, files that change, channels that are notified."""
 
+import contextlib
 import os
 import sqlite3
 import threading
@@ -304,6 +305,84 @@ def test_another_file_in_its_place_ends_a_wait(tmp_path: Path) -> None:
     thread.join(5)
     assert ended == [True]
     opened.close()
+
+
+def test_one_watch_serves_all_waits_for_the_kernel_takes_its_time_to_end_one(tmp_path: Path) -> None:
+    before = watches()
+    made(tmp_path / "q.db").close()
+    opened = reader("sqlite", {"path": str(tmp_path / "q.db"), "table": "jobs"})
+    assert opened.wait(0.01) is False
+    (first,) = watches() - before
+    assert opened.wait(0.01) is False
+    assert watches() - before == {first}
+    opened.close()
+    until(lambda: watches() <= before, 5, "nothing is watched any more")
+    assert opened.wait(0.01) is False  # a reader that was closed between two calls
+    assert len(watches() - before) == 1
+    opened.close()
+    until(lambda: watches() <= before, 5, "nothing is watched any more")
+
+
+def watches() -> set[str]:
+    """The watches of the kernel that this process has, by their descriptors."""
+    found = set()
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if "inotify" in os.readlink(f"/proc/self/fd/{number}"):
+                found.add(number)
+    return found
+
+
+def test_what_was_written_between_two_waits_does_not_end_the_second(tmp_path: Path) -> None:
+    writer = made(tmp_path / "q.db")
+    opened = reader("sqlite", {"path": str(tmp_path / "q.db"), "table": "jobs"})
+    assert opened.wait(0.01) is False
+    writer.execute("INSERT INTO jobs VALUES (1)")
+    writer.execute("DELETE FROM jobs")
+    assert opened.wait(0.05) is False
+    opened.close()
+    writer.close()
+
+
+def test_a_link_that_turns_between_two_waits_is_followed(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        made(tmp_path / name / "q.db").close()
+    link, turned = tmp_path / "current", tmp_path / "current.new"
+    link.symlink_to("old")
+    opened = reader("sqlite", {"path": str(link / "q.db"), "table": "jobs"})
+    assert opened.wait(0.01) is False
+    turned.symlink_to("new")
+    turned.replace(link)
+    ended: list[bool] = []
+    thread = threading.Thread(target=lambda: ended.append(opened.wait(20)))
+    thread.start()
+    thread.join(0.2)
+    with contextlib.closing(sqlite3.connect(tmp_path / "new" / "q.db", isolation_level=None)) as writer:
+        writer.execute("INSERT INTO jobs VALUES (1)")
+    thread.join(5)
+    assert ended == [True]
+    opened.close()
+
+
+def test_a_folder_that_is_made_anew_between_two_waits_is_watched(tmp_path: Path) -> None:
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    made(folder / "q.db").close()
+    opened = reader("sqlite", {"path": str(folder / "q.db"), "table": "jobs"})
+    assert opened.wait(0.01) is False
+    folder.rename(tmp_path / "aside")
+    folder.mkdir()
+    writer = made(folder / "q.db")
+    ended: list[bool] = []
+    thread = threading.Thread(target=lambda: ended.append(opened.wait(20)))
+    thread.start()
+    thread.join(0.2)
+    writer.execute("INSERT INTO jobs VALUES (1)")
+    thread.join(5)
+    assert ended == [True]
+    opened.close()
+    writer.close()
 
 
 def test_a_wait_on_a_queue_that_is_not_empty_is_no_wait(tmp_path: Path) -> None:
