@@ -184,7 +184,7 @@ class App:
             safe_mode=safe_mode,
             daemon=self._daemon,
         )
-        chores = Chores(clock, scheduling.later, loop.is_busy)
+        chores = Chores(clock, scheduling.later, lambda: loop.is_busy() or self._intake.is_settling)
         publisher = Publisher(clock, store, builder, conditions.of, scheduling.later, chores)
         loop.publisher = self._publisher = publisher
         in_loop = self._loop.call_soon_threadsafe

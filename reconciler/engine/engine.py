@@ -6,7 +6,7 @@ both to the loop. No verb touches a process.
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -98,9 +98,10 @@ class Engine:
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
-    def objects(self) -> list[dict[str, Any]]:
-        """All objects, by name."""
-        return [self._publisher.object(c) for _, c in sorted(self._programs.by_name.items())]
+    def objects(self) -> Iterator[dict[str, Any]]:
+        """All objects of this moment, by name; each as it is when its turn comes."""
+        known = sorted(self._programs.by_name.items())
+        return (self._publisher.object(controlled) for _, controlled in known)
 
     def object(self, name: str) -> dict[str, Any] | None:
         """One object, or None."""
@@ -111,13 +112,14 @@ class Engine:
         """The spec over the defaults of the configuration."""
         return self._programs.effective(self._controlled(name).accepted.canonical)
 
-    def processes(self) -> list[dict[str, Any]]:
-        """One row per replica of all Programs."""
-        return [
+    def processes(self) -> Iterator[dict[str, Any]]:
+        """One row per replica of all Programs, of each as it is when its turn comes."""
+        known = sorted(self._programs.by_name.items())
+        return (
             {"program": name, **row}
-            for name, controlled in sorted(self._programs.by_name.items())
+            for name, controlled in known
             for row in self._publisher.status(controlled)["processes"]
-        ]
+        )
 
     def problems(self) -> list[dict[str, Any]]:
         """All that is wrong with what the sources hold."""

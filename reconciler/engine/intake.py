@@ -137,6 +137,11 @@ class Intake:
         for directory in self._directories.values():
             await directory.close()
 
+    @property
+    def is_settling(self) -> bool:
+        """Whether it is at the middle of a change."""
+        return self._settling.locked()
+
     async def take_scan(self, scan: Scan) -> None:
         """A home looks different now."""
         async with self._settling:

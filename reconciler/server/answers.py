@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 from reconciler.model.problems import ApiError
@@ -31,11 +32,12 @@ def text_answer(text: str, status: int = 200) -> Response:
     return Response(status=status, text=text + "\n", headers=HEADERS)
 
 
-async def list_answer(items: Sequence[Any], **more: Any) -> Response:
-    """A list, encoded in slices."""
+async def list_answer(items: Iterable[Any], **more: Any) -> Response:
+    """A list, made and encoded in slices."""
     pieces: list[bytes] = []
-    for start in range(0, len(items), LINE_ITEMS):
-        pieces.append(encoded(items[start : start + LINE_ITEMS])[1:-1])
+    source = iter(items)
+    while part := list(islice(source, LINE_ITEMS)):
+        pieces.append(encoded(part)[1:-1])
         await asyncio.sleep(0)
     fields = b"".join(b',"%s":%s' % (key.encode(), encoded(value)) for key, value in more.items())
     body = b'{"items":[%s]%s}\n' % (b",".join(pieces), fields)

@@ -4,7 +4,7 @@ Nothing here parses what a client sent (server/calls.py did) or knows of sockets
 with it: what it asked to be done is finished.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from reconciler.model.problems import ApiError
@@ -72,7 +72,7 @@ class Handlers(QueueHandlers):
                 self.engine.objects,
                 lambda value, change: self._shown(value, effective and change != "DELETED"),
             )
-        items = [each for each in self._objects(effective) if selector.matches(self.labels(each))]
+        items = (each for each in self._objects(effective) if selector.matches(self.labels(each)))
         return await list_answer(items, apiVersion="reconciler/v1", kind="List", problems=self.engine.problems())
 
     async def program(self, call: Call) -> StreamResponse:
@@ -157,8 +157,8 @@ class Handlers(QueueHandlers):
 
     # ---- how ----
 
-    def _objects(self, effective: bool) -> list[Json]:
-        return [self._shown(each, effective) for each in self.engine.objects()]
+    def _objects(self, effective: bool) -> Iterator[Json]:
+        return (self._shown(each, effective) for each in self.engine.objects())
 
     def _existing(self, name: str, *, effective: bool = False) -> Json:
         found = self.engine.object(name)

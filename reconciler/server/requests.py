@@ -1,11 +1,11 @@
 """What handlers of every kind share: the engine, streams of objects, and operations that outlive their client."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from reconciler.model.labels import Selector, SelectorError, parse_selector
-from reconciler.server.answers import Json, bad_request
+from reconciler.server.answers import LINE_ITEMS, Json, bad_request
 from reconciler.server.calls import Call
 from reconciler.server.httpstack import StreamResponse
 from reconciler.server.operations import Operations
@@ -40,12 +40,17 @@ class Requests:
             task.exception()  # whoever waited has it; if nobody did, it is not to be reported as forgotten
 
     async def watched(
-        self, call: Call, kind: str, objects: Callable[[], list[Json]], shown: Callable[[Json, str], Json]
+        self, call: Call, kind: str, objects: Callable[[], Iterable[Json]], shown: Callable[[Json, str], Json]
     ) -> StreamResponse:
         """A stream of the objects of a kind: all as ADDED, then SYNCED, then each change."""
         view = _View(self.selector(call))
         with self.engine.watch() as queue:  # before the first look: what changes in between comes twice, not never
-            first = [added for each in objects() if (added := view.line("ADDED", shown(each, "ADDED")))]
+            first: list[Json] = []
+            for number, each in enumerate(objects(), 1):
+                if added := view.line("ADDED", shown(each, "ADDED")):
+                    first.append(added)
+                if number % LINE_ITEMS == 0:
+                    await asyncio.sleep(0)
             first.append({"type": "SYNCED", "object": {}})
 
             def line(change: tuple[str, Json]) -> Json | None:

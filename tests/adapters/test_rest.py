@@ -1,5 +1,6 @@
 """The HTTP API over a real Unix socket, asked by a client from the standard library."""
 
+import asyncio
 import http.client
 import json
 import os
@@ -16,6 +17,7 @@ import pytest
 from reconciler.model.problems import ApiError, Problem
 from reconciler.server import rest
 from reconciler.server.access import AccessRules, Level
+from reconciler.server.answers import LINE_ITEMS, list_answer
 from reconciler.wire import connect_unix
 from support.fake_engine import FakeEngine, a_program
 from support.served import Connection, Served, serving
@@ -632,3 +634,22 @@ def test_those_who_come_faster_than_they_are_let_in_wait_in_the_kernel(api: Serv
     assert api.ask("GET", "/healthz")[0] == 200
     for sock in crowd:
         sock.close()
+
+
+async def test_a_long_list_is_made_while_others_have_their_turn() -> None:
+    made: list[int] = []
+    others: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(10 * LINE_ITEMS):
+            made.append(number)
+            yield number
+
+    async def other() -> None:
+        while len(made) < 10 * LINE_ITEMS:
+            others.append(len(made))
+            await asyncio.sleep(0)
+
+    answer, _ = await asyncio.gather(list_answer(items()), other())
+    assert json.loads(answer.body)["items"] == made  # type: ignore[arg-type]
+    assert others == list(range(LINE_ITEMS, 10 * LINE_ITEMS, LINE_ITEMS)), "one turn between two slices"

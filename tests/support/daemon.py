@@ -163,11 +163,11 @@ class Daemon:
 
     @property
     def controller(self) -> int:
-        return int(self.client.status()["daemon"]["pid"])
+        return int(self.client.daemon()["pid"])
 
     @property
     def pump(self) -> int:
-        return int(self.client.status()["daemon"]["pumpPid"])
+        return int(self.client.daemon()["pumpPid"])
 
     def kill_controller(self) -> None:
         """KILL to the controller, and wait until the next one answers."""
