@@ -17,7 +17,7 @@ from support.http_servers import Answer, http_server
 from support.queue_taker import Redis as RedisWords
 from support.servers import Mariadb, Postgresql, Redis, Server, free_port
 
-LATEST_SECONDS = 3.0
+LATEST_SECONDS = 20.0  # 2 s by contract; the machine may be busy, and what has no bound is told much later or never
 AT_ONCE = 5  # asked for the first time: the machine has two cores, and other things to do
 PACKAGES = ("redis-server", "postgresql", "mariadb-server-core")
 

@@ -3,7 +3,8 @@
     queue_taker.py once|daemon KIND URL FOLDER SECONDS
 
 Each piece is "done" by creating FOLDER/done/PIECE, which succeeds once only; a second delivery of a piece that is done
-already (as every queue may make one when it dies) is noted in FOLDER/again. TERM ends it between two pieces.
+already (as every queue may make one when it dies) is noted in FOLDER/again. TERM ends it between two pieces. Where FOLDER/allowed says a number, a piece that is in hand
+when so many are done waits until that says more.
 """
 
 import contextlib
@@ -203,10 +204,20 @@ class Taker:
 
     def work(self, piece: str) -> None:
         time.sleep(self.seconds)
+        while not self.is_allowed():
+            time.sleep(IDLE_SECONDS)
         with contextlib.suppress(FileExistsError):
             os.close(os.open(os.path.join(self.folder, "done", piece), os.O_CREAT | os.O_EXCL))
             return
         self.note("again", piece)
+
+    def is_allowed(self) -> bool:
+        try:
+            with open(os.path.join(self.folder, "allowed"), encoding="utf-8") as file:
+                allowed = int(file.read())
+        except FileNotFoundError:
+            return True
+        return len(os.listdir(os.path.join(self.folder, "done"))) < allowed
 
 
 if __name__ == "__main__":
