@@ -16,7 +16,7 @@ from hypothesis import settings
 from support import packages
 
 MARK = "RECONCILER_TEST_RUN"
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 20.0
 PER_CORE = 2  # half of the time of most tests is waiting for processes
 LEFT_RUNNING = pytest.StashKey[list[str]]()
 

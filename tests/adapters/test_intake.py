@@ -432,7 +432,7 @@ class TestTrouble:
         waited: list[bool] = []
 
         def write_when_the_first_are_heard_of(items: Sequence[Accepted]) -> None:
-            waited.append(heard.wait(5.0) if "p-2" in [item.name for item in items] else True)
+            waited.append(heard.wait(30.0) if "p-2" in [item.name for item in items] else True)
             write(items)
 
         def announce(changes: Sequence[Change]) -> None:

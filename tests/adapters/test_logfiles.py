@@ -429,7 +429,7 @@ class Follower:
     async def sees(self, expected: bytes) -> None:
         """What is printed from now on begins with this, and no more is there yet."""
         while len(self.seen) < len(expected):
-            self.seen += await asyncio.wait_for(anext(self._chunks), 20)
+            self.seen += await asyncio.wait_for(anext(self._chunks), 30)
         assert self.seen == expected
         self.seen = b""
 

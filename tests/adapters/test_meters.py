@@ -13,7 +13,7 @@ from reconciler.model.queues import QueueReadFailed, QueueReading
 from reconciler.ports import QueueAnswer, QueueAsked, QueueMeter, QueueReader
 from support.servers import until
 
-SOON = 10.0  # a deadline, not a pause
+SOON = 30.0  # a deadline, not a pause
 NEVER_POLLED = 3600.0
 
 

@@ -76,7 +76,7 @@ class World:
         return self.table.leftovers(process, self.id_of(process))
 
     def until(self, condition: Callable[[], object]) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 30
         while not condition():
             assert time.monotonic() < deadline, "in vain"
             self._wait()

@@ -594,7 +594,7 @@ def test_one_connection_too_many_is_told_so_and_there_is_room_again_when_another
     with serving(tmp_path, FakeEngine, most_connections=3) as served:
         crowd = [connect_unix(str(served.path), socket.SOCK_STREAM) for _ in range(3)]
         for sock in crowd:
-            sock.settimeout(20)
+            sock.settimeout(30)
             sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
             assert sock.recv(1000).startswith(b"HTTP/1.1 200")
         with served.raw() as late:

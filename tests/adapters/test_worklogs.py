@@ -106,7 +106,7 @@ class TestThreads:
         calls: queue.Queue[Callable[[], None]] = queue.Queue()
         found: list[Mapping[int, Activity]] = []
         WorkLogThreads(calls.put).look(logs, found.append)
-        call = calls.get(timeout=10)
+        call = calls.get(timeout=30)
         assert not found, "only the loop is told"
         call()
         return found[0]
@@ -140,7 +140,7 @@ class TestThreads:
 
         def hang(logs: list[WorkLog]) -> Mapping[int, Activity]:
             hanging.release()
-            disk.wait(10)
+            disk.wait(30)
             return {0: IDLE}
 
         monkeypatch.setattr(worklogs, "activities", hang)
@@ -149,14 +149,14 @@ class TestThreads:
         for _ in range(worklogs.MOST_AT_ONCE + 1):
             threads.look([], found.append)
         for _ in range(worklogs.MOST_AT_ONCE):
-            assert hanging.acquire(timeout=10)
-        calls.get(timeout=10)()
+            assert hanging.acquire(timeout=30)
+        calls.get(timeout=30)()
         assert found == [{}]
         disk.set()
         for _ in range(worklogs.MOST_AT_ONCE):
-            calls.get(timeout=10)()
+            calls.get(timeout=30)()
         threads.look([], found.append)
-        calls.get(timeout=10)()
+        calls.get(timeout=30)()
         assert found == [{}] + [{0: IDLE}] * (worklogs.MOST_AT_ONCE + 1)
 
     def test_a_loop_that_is_gone_is_told_nothing(self, path: Path) -> None:
@@ -167,4 +167,4 @@ class TestThreads:
             raise RuntimeError("Event loop is closed")
 
         WorkLogThreads(refuse).look([WorkLog(0, str(path))], lambda told: None)
-        refused.get(timeout=10)
+        refused.get(timeout=30)

@@ -199,7 +199,7 @@ class TestNotifier:
     def manager(self, tmp_path) -> Iterator[socket.socket]:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
             manager.bind(str(tmp_path / "notify"))
-            manager.settimeout(5)
+            manager.settimeout(30)
             yield manager
 
     def test_one_datagram_says_how_things_are(self, manager, log) -> None:
@@ -217,7 +217,7 @@ class TestNotifier:
         name = f"reconciler-test-{os.getpid()}-{time.monotonic_ns()}"
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
             manager.bind("\0" + name)
-            manager.settimeout(5)
+            manager.settimeout(30)
             footing.Notifier(f"@{name}", log)("STOPPING=1")
             assert manager.recv(100) == b"STOPPING=1"
 

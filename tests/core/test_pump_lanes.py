@@ -16,7 +16,7 @@ from reconciler.pumping.plumbing import Plumbing, Settings
 from reconciler.pumping.streams import Streams
 from support.pump_rig import PumpBench, closing
 
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 30.0
 
 
 class Table:

@@ -301,7 +301,7 @@ class TestExitCodes:
         try:
             began = time.monotonic()
             told = started.cli("--request-timeout", "1s", "get", code=4)
-            assert 0.9 < time.monotonic() - began < 15
+            assert time.monotonic() - began > 0.9
             assert "1s" in told.err
         finally:
             os.kill(controller, signal.SIGCONT)

@@ -142,7 +142,7 @@ class TestItsOutput:
             eventually(lambda: b"[talk/0] %d " % pid in followed.read_bytes(), "the next run")
         finally:
             follow.terminate()
-            follow.wait(20)
+            follow.wait(30)
         numbers = [int(n) for n in re.findall(rb"\[talk/1\] \d+ (\d+) ", followed.read_bytes())]
         assert numbers == list(range(1, len(numbers) + 1)), "each line once, in order"
 

@@ -375,9 +375,9 @@ class TestShutdown:
     def test_it_waits_until_the_socket_is_gone(self, fake: FakeController) -> None:
         fake.answers("POST", "/v1/shutdown", {}, 202)
         waiting = subprocess.Popen([sys.executable, "-m", "reconciler", "shutdown", "--wait"], stderr=subprocess.PIPE)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while not fake.asked("POST", "/v1/shutdown") and time.monotonic() < deadline:
             time.sleep(0.01)
         fake.path.unlink()
-        _, err = waiting.communicate(timeout=10)
+        _, err = waiting.communicate(timeout=30)
         assert (waiting.returncode, err.splitlines()[-1]) == (0, b"it is gone")

@@ -174,7 +174,7 @@ class TestUp:
         assert seen == ["web/0 Starting start 0 (NewReplica)\n", "web/1 Starting start 1 (NewReplica)\n"]
         time.sleep(0.4)  # a look at how things are
         up.send_signal(how)
-        out, err = up.communicate(timeout=20)
+        out, err = up.communicate(timeout=30)
         assert up.returncode == 0
         assert out.splitlines()[0] == "draining; Ctrl-C again to kill"
         assert out.splitlines()[-1] == "all processes have ended"
@@ -188,7 +188,7 @@ class TestUp:
         lines = [up.stdout.readline() for _ in range(3)]
         assert "bad.yaml:3:1: error: a tab\n" in lines
         up.send_signal(signal.SIGINT)
-        _, err = up.communicate(timeout=20)
+        _, err = up.communicate(timeout=30)
         assert up.returncode == 1
         assert "error: bad.yaml: a tab\n" in err
         assert "error: program/web was not available: CrashLoop: 1 of 2 replicas fail" in err
@@ -197,7 +197,7 @@ class TestUp:
         self, state: Path, folder: Path, environment: dict[str, str], running: Any
     ) -> None:
         up = self.up(state, folder, "broken", environment, running)
-        _, err = up.communicate(timeout=20)
+        _, err = up.communicate(timeout=30)
         assert up.returncode == 1
         assert "the daemon ended with 1" in err
         assert err.endswith("  cannot use the state directory: no space left on device\n")
@@ -206,7 +206,7 @@ class TestUp:
         self, state: Path, folder: Path, environment: dict[str, str], running: Any
     ) -> None:
         up = self.up(state, folder, "shut-down", environment, running)
-        _, err = up.communicate(timeout=20)
+        _, err = up.communicate(timeout=30)
         assert (up.returncode, err.splitlines()[-1]) == (0, "the daemon was shut down")
 
     def test_on_a_terminal_there_is_a_live_line_and_a_question_before_killing(
@@ -238,7 +238,7 @@ class TestUp:
             until(primary, "kill what is left? [y/N] ")
             os.write(primary, b"y\n")
             until(primary, "all processes have ended")
-            assert up.wait(20) == 0
+            assert up.wait(30) == 0
         finally:
             os.close(primary)
         assert (state / "told").read_text() == f"{int(signal.SIGTERM)} {int(signal.SIGINT)}"
@@ -258,7 +258,7 @@ class TestUp:
 
 def until(terminal: int, text: str) -> None:
     """Read what is shown until the text is."""
-    shown, deadline = "", time.monotonic() + 15
+    shown, deadline = "", time.monotonic() + 30
     while text not in shown:
         assert time.monotonic() < deadline, shown
         if select.select([terminal], [], [], 0.2)[0]:

@@ -281,7 +281,7 @@ class TestSilence:
             connection, _ = listener.accept()
             with connection:
                 answer(b'{"version": "2"}')(connection)
-            asking.join(10)
+            asking.join(30)
         assert found == [{"version": "2"}]
 
     def test_a_question_that_a_dying_controller_cut_off_is_asked_again(self, short: Path) -> None:

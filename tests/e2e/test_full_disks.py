@@ -187,6 +187,6 @@ def test_a_pump_that_dies_on_a_disk_that_takes_nothing_says_why_it_cannot_come_b
 def test_on_a_read_only_disk_it_does_not_start_and_says_why(broken: House) -> None:
     daemon = broken.daemon
     broken.disk.break_down()
-    assert daemon.launch().wait(20) == 1
+    assert daemon.launch().wait(30) == 1
     assert "cannot use the state directory" in daemon.output()
     assert "Read-only file system" in daemon.output()

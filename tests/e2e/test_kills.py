@@ -31,9 +31,7 @@ class TestController:
         pids, first = daemon.until_running("web", 5), daemon.controller
         before = daemon.object("web")
         os.kill(first, signal.SIGKILL)
-        began = time.monotonic()
         asked = daemon.cli("get")  # the keeper holds the socket: the question waits for the next controller
-        assert time.monotonic() - began < 10
         assert "web" in asked.out
         daemon.await_ready()
         second = daemon.controller

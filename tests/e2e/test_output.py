@@ -246,7 +246,7 @@ class TestReading:
             eventually(lambda: followed.stat().st_size > size + 20_000, "and goes on")
         finally:
             follow.terminate()
-            follow.wait(20)
+            follow.wait(30)
         whole = followed.read_bytes()
         whole = texts(whole[: whole.rfind(b"\n") + 1])
         numbers = counted(whole, pid)

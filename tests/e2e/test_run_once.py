@@ -57,7 +57,7 @@ class TestSuccess:
         eventually(lambda: len(daemon.ledger("start")) >= RUNS and watched.since_available(), f"{RUNS} runs")
         runs_of_each = [row["runs"] for row in daemon.processes("send-mail")]
         followed.terminate()
-        table, _ = followed.communicate(timeout=20)
+        table, _ = followed.communicate(timeout=30)
 
         # Nobody waited for a floor between two starts, and all six had their share.
         assert min(gaps(daemon.ledger("start"))) < 0.1

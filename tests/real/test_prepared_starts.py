@@ -64,7 +64,7 @@ class House:
 
 def spawn_id_of(pid: int) -> str | None:
     """A start is over a moment before the kernel can show the environment."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 30
     while (found := procfs.spawn_id_of(pid)) is None and time.monotonic() < deadline:
         time.sleep(0.001)
     return found

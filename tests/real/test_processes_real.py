@@ -92,7 +92,7 @@ class Real:
     def kill(self, process: ProcessId) -> None:
         self.table.kill_tree(process, dict(self.spawned)[process])
 
-    def until(self, condition: Callable[[], object], seconds: float = 20.0, *, drain: bool = True) -> None:
+    def until(self, condition: Callable[[], object], seconds: float = 30.0, *, drain: bool = True) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, "in vain"
@@ -496,7 +496,7 @@ def test_one_descriptor_wakes_an_asyncio_loop_for_all(real: Real) -> None:
         real.table.attach(loop)
         for _ in range(20):
             real.spawn("true")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             await done.wait()
         loop.remove_reader(real.table.fileno())
 
@@ -508,7 +508,7 @@ def test_one_descriptor_wakes_an_asyncio_loop_for_all(real: Real) -> None:
 def test_a_wake_up_drains_a_bounded_number(real: Real, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table_module, "EXITS_PER_WAKE", 3)
     processes = [real.spawn("true") for _ in range(10)]
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 30
     while any(alive(process.pid) for process in processes):
         assert time.monotonic() < deadline
         select.select([], [], [], 0.01)

@@ -218,7 +218,7 @@ def test_without_its_keeper_it_stays_for_those_who_write_and_leaves_when_the_las
     eventually(lambda: place.log.read_bytes() == b"one\n")
     place.write(b"last\n")
     place.let_go()
-    assert pump.process.wait(10) == 0
+    assert pump.process.wait(30) == 0
     assert place.log.read_bytes() == b"one\nlast\n"
     assert not (place.run_dir / "pump.sock").exists()
 
@@ -230,7 +230,7 @@ def test_without_its_keeper_it_leaves_when_the_next_one_says_so_and_nothing_is_l
     pump.settled()
     pump.process.send_signal(signal.SIGTERM)
     place.write(b"x" * 60_000)
-    assert pump.process.wait(10) == 0
+    assert pump.process.wait(30) == 0
     place.opened().settled()
     assert place.log.read_bytes() == b"x" * 60_000
 
@@ -242,7 +242,7 @@ def test_sigterm_drains_and_ends_it_and_an_interrupt_does_nothing(place: Place) 
     pump.settled()
     place.write(b"x" * 60_000)
     pump.process.terminate()
-    assert pump.process.wait(10) == 0
+    assert pump.process.wait(30) == 0
     assert place.log.stat().st_size == 60_000
 
 
@@ -262,7 +262,7 @@ def test_a_second_pump_waits_for_the_first_to_leave(place: Place) -> None:
     first.settled()
     first.orphan()
     first.process.terminate()
-    assert first.process.wait(10) == 0
+    assert first.process.wait(30) == 0
     second.connect()
     assert second.process.poll() is None
 

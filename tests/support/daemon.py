@@ -26,7 +26,7 @@ Kind = TypeVar("Kind", bound="Daemon")
 
 PATIENCE_SECONDS = 30.0  # the machine may be busy; nothing waits this long unless it is broken
 LOOK_SECONDS = 0.02
-DRAIN_SECONDS = 15.0
+DRAIN_SECONDS = 30.0
 MARK = "RECONCILER_E2E_FOLDER"
 WORKER = str(Path(__file__).parent / "ledger_worker.sh")
 SHOWN_LINES = 120
@@ -354,7 +354,7 @@ class Daemon:
                 keeper.kill()
                 keeper.wait()
         # The keeper's own processes go by themselves within a second when it is gone.
-        deadline = time.monotonic() + (5.0 if not left else 1.5)
+        deadline = time.monotonic() + (20.0 if not left else 1.5)
         while (others := list(self.everybody())) and time.monotonic() < deadline:
             time.sleep(LOOK_SECONDS)
         for proc in others:

@@ -53,7 +53,7 @@ class PumpPuppet:
         return number
 
     async def _next(self) -> wire.Message:
-        return await asyncio.wait_for(self._heard.get(), 10)
+        return await asyncio.wait_for(self._heard.get(), 30)
 
     async def hears_nothing(self) -> None:
         """What was said until now was heard by the test already."""
@@ -65,7 +65,7 @@ class PumpPuppet:
             assert not message["ids"], message
 
     async def connected(self) -> None:
-        await asyncio.wait_for(self._connected.wait(), 10)
+        await asyncio.wait_for(self._connected.wait(), 30)
 
     def say(self, **message: Any) -> None:
         assert self.connection is not None

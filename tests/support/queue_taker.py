@@ -3,8 +3,9 @@
     queue_taker.py once|daemon KIND URL FOLDER SECONDS
 
 Each piece is "done" by creating FOLDER/done/PIECE, which succeeds once only; a second delivery of a piece that is done
-already (as every queue may make one when it dies) is noted in FOLDER/again. TERM ends it between two pieces. Where FOLDER/allowed says a number, a piece that is in hand
-when so many are done waits until that says more.
+already (as every queue may make one when it dies) is noted in FOLDER/again. TERM ends it between two pieces.
+
+Where FOLDER/allowed says a number, a piece that is in hand when so many are done waits until that says more.
 """
 
 import contextlib
@@ -22,7 +23,7 @@ IDLE_SECONDS = 0.02
 
 class Sqlite:
     def __init__(self, url: str, me: str) -> None:
-        self.database = sqlite3.connect(url, timeout=10, isolation_level=None)
+        self.database = sqlite3.connect(url, timeout=30, isolation_level=None)
         self.me = me
 
     def take(self) -> Any:
@@ -43,7 +44,7 @@ class Postgresql:
     def __init__(self, url: str, me: str) -> None:
         import psycopg
 
-        self.database = psycopg.connect(url, autocommit=True, connect_timeout=2)
+        self.database = psycopg.connect(url, autocommit=True, connect_timeout=30)
         self.me = me
 
     def take(self) -> Any:
@@ -64,7 +65,7 @@ class Mysql:
     def __init__(self, url: str, me: str) -> None:
         import pymysql
 
-        self.database = pymysql.connect(**json.loads(url), autocommit=True, connect_timeout=2)
+        self.database = pymysql.connect(**json.loads(url), autocommit=True, connect_timeout=30)
         self.me = me
 
     def ask(self, text: str, *values: Any) -> Any:
@@ -91,7 +92,7 @@ class Lines:
 
         host, _, port = url.rpartition(":")
         self.socket = socket.create_connection((host.rpartition("/")[2], int(port.split("/")[0])), 2.0)
-        self.socket.settimeout(5.0)
+        self.socket.settimeout(30.0)
         self.file = self.socket.makefile("rb")
 
     def line(self) -> bytes:

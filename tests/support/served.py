@@ -16,7 +16,7 @@ from reconciler.wire import connect_unix, listen_unix
 from support.fake_engine import FakeEngine
 
 T = TypeVar("T")
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 30.0
 
 
 class Connection(http.client.HTTPConnection):

@@ -23,7 +23,7 @@ import psutil
 from support import packages
 
 START_SECONDS = 120.0
-STOP_SECONDS = 20.0
+STOP_SECONDS = 60.0
 
 
 def free_port() -> int:
@@ -142,13 +142,24 @@ class Server:
         self._signal_all(signal.SIGCONT)
 
     def _all_are(self, status: str) -> bool:
-        main = psutil.Process(self.pid)
-        return all(each.status() == status for each in (main, *main.children(recursive=True)))
+        return all(self._is(each, status) for each in self._processes())
+
+    def _is(self, process: psutil.Process, status: str) -> bool:
+        try:
+            return bool(process.status() == status)
+        except psutil.NoSuchProcess:
+            return True  # one that served a connection that is over
 
     def _signal_all(self, number: signal.Signals) -> None:
+        for each in self._processes():
+            try:
+                each.send_signal(number)
+            except psutil.NoSuchProcess:
+                pass
+
+    def _processes(self) -> list[psutil.Process]:
         main = psutil.Process(self.pid)
-        for each in (main, *main.children(recursive=True)):
-            each.send_signal(number)
+        return [main, *main.children(recursive=True)]
 
     def stop(self) -> None:
         """End it and remove its folder."""

@@ -91,7 +91,7 @@ class Sqlite(Shop):
         self._do(TABLE)
 
     def _do(self, text: str, rows: Iterable[tuple[Any, ...]] | None = None) -> None:
-        database = sqlite3.connect(self.url(), timeout=10)
+        database = sqlite3.connect(self.url(), timeout=30)
         try:
             if rows is None:
                 database.execute(text)

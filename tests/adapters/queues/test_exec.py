@@ -129,13 +129,13 @@ def test_what_is_too_slow_is_killed_with_all_that_it_started(script: str, tmp_pa
     failed = failure("exec", sh(script, timeout="300ms"), working_dir=str(tmp_path))
     assert failed.reason == "TimedOut"
     assert "0.3 s" in str(failed)
-    assert time.monotonic() - started < 2.0
-    until(lambda: not processes_in(tmp_path), 5, "all is gone")
+    assert time.monotonic() - started < 30
+    until(lambda: not processes_in(tmp_path), 30, "all is gone")
 
 
 def test_what_goes_on_behind_its_back_is_ended_too(tmp_path: Path) -> None:
     assert read("exec", sh("sleep 60 >/dev/null 2>&1 & echo 3"), working_dir=str(tmp_path)).waiting == 3
-    until(lambda: not processes_in(tmp_path), 5, "all is gone")
+    until(lambda: not processes_in(tmp_path), 30, "all is gone")
 
 
 def test_a_close_ends_it(tmp_path: Path) -> None:
@@ -150,9 +150,9 @@ def test_a_close_ends_it(tmp_path: Path) -> None:
 
     thread = threading.Thread(target=look)
     thread.start()
-    until(lambda: bool(processes_in(tmp_path)), 5, "it runs")
+    until(lambda: bool(processes_in(tmp_path)), 30, "it runs")
     opened.close()
-    thread.join(1.0)
+    thread.join(30)
     assert [failed.reason for failed in failures] == ["ServerError"]
 
 

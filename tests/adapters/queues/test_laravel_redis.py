@@ -66,11 +66,11 @@ class TestAge:
     ) -> None:
         """What was given back or delayed was created long before it began to wait."""
         push(laravel, name, payload if isinstance(payload, bytes) else json.dumps(payload).encode())
-        assert looks.read().oldest_seconds == pytest.approx(0, abs=1)
         before = time.monotonic()
+        assert looks.read().oldest_seconds == 0.0
         while (seen := looks.read().oldest_seconds or 0.0) < 0.05:
-            assert time.monotonic() < before + 10
-        assert seen <= time.monotonic() - before + 0.1
+            assert time.monotonic() < before + 30
+        assert seen <= time.monotonic() - before
 
     def test_begins_anew_with_another_one_at_the_head(self, laravel: LaravelRig, looks: QueueReader, name: str) -> None:
         push(laravel, name, {"uuid": "1", "createdAt": laravel.now() - 100})
