@@ -4,10 +4,10 @@ Started by the keeper, which hands in the control socket and the API's listening
 there is one way to start (take over what is there) and one way to stop (leave what is there, or drain it first).
 """
 
-import gc
+from reconciler.interpreter import end, load_quickly, settle_memory
 
 if __name__ == "__main__":
-    gc.disable()  # what is loaded now stays, and looking through it makes the start a seventh longer; see settle_memory
+    load_quickly()
 
 import argparse
 import asyncio
@@ -52,7 +52,6 @@ from reconciler.engine.programs import Programs
 from reconciler.engine.publish import Publisher
 from reconciler.engine.takeover import Takeover
 from reconciler.hostmounts import Mounts
-from reconciler.interpreter import end, settle_memory
 from reconciler.model.manifest import Config
 from reconciler.model.objects import Accepted
 from reconciler.model.overrides import Overrides, pause_from

@@ -1,12 +1,24 @@
-"""The interpreter of a controller: what its garbage collector is spared, and how it ends.
+"""The interpreter of a controller: how it loads the rest of us, and how it ends.
 
-app.py stops the collector before it loads the rest; from `settle_memory` on it is at work.
+app.py calls `load_quickly` before it imports anything else, and `settle_memory` when all is loaded.
 """
 
 import gc
 import os
 import sys
 from typing import NoReturn
+
+NO_PLUGINS = "PYDANTIC_DISABLE_PLUGINS"
+
+
+def load_quickly() -> None:
+    """Load without what takes a quarter of the time: looking through it for garbage, and for plug-ins of pydantic.
+
+    What is loaded stays. And for plug-ins the description of each package that is installed would be read, to load
+    the code of whoever says that he is one: none of it has a place in a controller.
+    """
+    gc.disable()
+    os.environ[NO_PLUGINS] = "__all__"
 
 
 def settle_memory() -> None:

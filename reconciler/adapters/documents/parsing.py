@@ -1,4 +1,4 @@
-"""`python -m reconciler.adapters.documents.parsing`: parses manifests in a process of its own.
+"""Parses manifests, in this process or (`main`) in one that does nothing else.
 
 Parsing YAML holds the interpreter, and ten thousand files would stop the controller for seconds. This process is
 handed the content (it opens no file), answers file by file in the order asked, and ends when its input does. What it
@@ -6,6 +6,7 @@ is at when it dies or hangs is known to the one who asked. Its first line is its
 between the two. Then in both directions four bytes of length and a pickle; both ends are this very program.
 """
 
+import gc
 import os
 import pickle
 import resource
@@ -48,7 +49,10 @@ def _advised(manifest: Manifest) -> Iterator[Problem]:
 
 
 def main() -> None:
-    """Answer until the input ends."""
+    """Answer until the input ends. The garbage collector rested while this was loaded, and rarely has work now."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+    gc.enable()
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     if hard == resource.RLIM_INFINITY or hard > MEMORY_MAX:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_MAX, hard))
@@ -64,7 +68,3 @@ def _answer(answers: Any, reading: FileReading) -> None:
     data = pickle.dumps(reading, protocol=pickle.HIGHEST_PROTOCOL)
     answers.write(LENGTH.pack(len(data)) + data)
     answers.flush()
-
-
-if __name__ == "__main__":
-    main()

@@ -19,7 +19,8 @@ from reconciler import __version__
 from reconciler.model.objects import FileReading, Parse
 from reconciler.model.problems import Problem
 
-COMMAND = (sys.executable, "-m", "reconciler.adapters.documents.parsing")
+PROGRAM = "import gc; gc.disable(); from reconciler.adapters.documents.parsing import main; main()"
+COMMAND = (sys.executable, "-c", PROGRAM)
 HANG_SECONDS = 10.0  # for one input
 START_SECONDS = 20.0  # for the interpreter and the imports, on a busy machine
 LENGTH = struct.Struct("!I")
@@ -186,7 +187,8 @@ class _Helper:
 
 def _environment() -> dict[str, str]:
     """The helper has to find this package, however it was found here."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    path = os.pathsep.join(path for path in sys.path if path)
+    return {**os.environ, "PYTHONPATH": path, "PYDANTIC_DISABLE_PLUGINS": "__all__"}
 
 
 def is_little(files: int, size: int) -> bool:

@@ -1,0 +1,53 @@
+"""What a controller loads without, and that its garbage collector is at work once it has loaded."""
+
+import gc
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reconciler.interpreter import settle_memory
+
+
+@pytest.fixture
+def collector() -> Iterator[None]:
+    threshold, enabled = gc.get_threshold(), gc.isenabled()
+    yield
+    gc.set_threshold(*threshold)
+    (gc.enable if enabled else gc.disable)()
+    gc.unfreeze()
+
+
+def test_is_at_work_once_the_memory_is_settled(collector: None) -> None:
+    gc.disable()
+    settle_memory()
+    assert gc.isenabled()
+    assert gc.get_freeze_count() > 0, "what was loaded is not looked at again"
+
+
+def test_whoever_only_imports_the_controller_keeps_the_collector() -> None:
+    asked = "import gc, reconciler.app; print(gc.isenabled())"
+    said = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True, env=os.environ)
+    assert said.stdout.strip() == "True"
+
+
+def test_a_controller_loads_no_code_of_those_who_call_themselves_plug_ins_of_pydantic(tmp_path: Path) -> None:
+    about = tmp_path / "stranger-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: stranger\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[pydantic]\nstranger = stranger:plugin\n")
+    (tmp_path / "stranger.py").write_text("print('a stranger was loaded')\nplugin = None\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    told = ("--state-dir", str(tmp_path), "--control-fd", "3", "--listen-fd", "4", "--rehearse")
+
+    def output(*arguments: str) -> str:
+        command = [sys.executable, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=environment).stdout
+
+    assert "a stranger was loaded" in output("-c", "import reconciler.app"), "he would be loaded elsewhere"
+    rehearsed = output("-m", "reconciler.app", *told)
+    assert "wire" in rehearsed
+    assert "stranger" not in rehearsed
