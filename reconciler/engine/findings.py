@@ -10,6 +10,7 @@ from reconciler.model.objects import FileReading, Scan
 from reconciler.model.problems import Problem
 from reconciler.model.state import Condition, ConditionStatus
 
+IN_FORCE = "the last accepted spec stays in force"
 log = logging.getLogger(__name__)
 
 
@@ -23,9 +24,10 @@ class News:
         """This is all that is wrong now."""
         now = {str(each): logging.ERROR if each.severity == "error" else logging.WARNING for each in problems}
         now.update((change.message, logging.WARNING) for change in standing if isinstance(change, SourceSuspect))
+        held = {str(each) for change in standing if isinstance(change, Invalid) for each in change.problems}
         for line, level in now.items():
             if line not in self._told:
-                log.log(level, "%s", line)
+                log.log(level, "%s%s", line, f"; {IN_FORCE}" if line in held else "")
         for line in self._told:
             if line not in now:
                 log.info("no longer so: %s", line)
@@ -66,7 +68,8 @@ def conditions_by_key(standing: Sequence[Change]) -> dict[Key, list[Condition]]:
 
 def _first_of(change: Invalid) -> str:
     more = f" (and {len(change.problems) - 1} more)" if len(change.problems) > 1 else ""
-    return f"{change.problems[0]}{more}" if change.problems else f"{change.file} cannot be read"
+    wrong = f"{change.problems[0]}{more}" if change.problems else f"{change.file} cannot be read"
+    return f"{wrong}; {IN_FORCE}"
 
 
 def only_known_kinds(scan: Scan, kinds: Collection[str]) -> Scan:

@@ -17,7 +17,7 @@ from reconciler.model.quantities import seconds
 from reconciler.model.support import SENTENCES, not_yet_supported
 
 _SHELLS = frozenset({"sh", "bash", "dash", "ash", "ksh", "zsh"})
-_EXEC = re.compile(r"(?:^|[;&|(\s])exec\s")
+_GIVES_WAY = re.compile(r"(?:^|[;&|(\s])(?:exec|trap)\s")  # to its program, or passes signals on itself
 _SCRIPT_OPTION = re.compile(r"-[A-Za-z]*c")
 
 LARAVEL_SECONDS = 60.0  # queue:work --timeout, and horizon.php's timeout, when nothing else is said
@@ -80,15 +80,20 @@ def _without_effect(spec: ProgramSpec) -> Iterator[_Advice]:
 
 
 def _shell(spec: ProgramSpec) -> Iterator[_Advice]:
-    """A shell in between keeps the stop signal to itself, and the program goes on without its supervisor."""
+    """A shell in between keeps the stop signal to itself, and the program is killed without having heard of a stop.
+
+    Whether it stays is the shell's own affair: bash gives way to the last command of a script, dash does not.
+    """
+    if spec.run_once or spec.stop_scope != "process":
+        return  # no signal is sent, or all get it
     if posixpath.basename(spec.command[0]) not in _SHELLS:
         return
     for index, argument in enumerate(spec.command[1:-1], start=1):
         if _SCRIPT_OPTION.fullmatch(argument):
-            if not _EXEC.search(spec.command[index + 1]):
+            if not _GIVES_WAY.search(spec.command[index + 1]):
                 yield _Advice(
                     "command",
-                    "runs a shell that stays in between: the stop signal reaches the shell, not the program",
+                    "runs a shell that may stay in between: then the stop signal reaches the shell, not the program",
                     "begin the last command of the script with exec, or use stopScope: group",
                 )
             return

@@ -401,8 +401,8 @@ def test_what_is_valid_and_hardly_meant_is_told_with_its_place_and_apart_from_wh
     reading = parse(text.encode(), "/etc/m/web.yaml", "/etc/m")
     assert not reading.problems
     assert [str(warning).partition(" is not a")[0] for warning in reading.advice] == [
-        "/etc/m/web.yaml:5:12: spec.command: runs a shell that stays in between: the stop signal reaches the shell,"
-        " not the program (begin the last command of the script with exec, or use stopScope: group)",
+        "/etc/m/web.yaml:5:12: spec.command: runs a shell that may stay in between: then the stop signal reaches the"
+        " shell, not the program (begin the last command of the script with exec, or use stopScope: group)",
         "/etc/m/web.yaml:8:5: spec.env.A: $(NOPE)",
         "/etc/m/web.yaml:9:25: spec.strategy.onFailure: has no effect in this release: a rollout that fails pauses, it"
         " is not rolled back",

@@ -360,7 +360,9 @@ class TestTrouble:
         answer = await house.intake.rescan()
         assert [problem["file"] for problem in answer["problems"]] == ["/srv/manifests/web.yaml"]
         assert house.in_force() == {"mail": 2, "web": 1}
-        assert house.conditions() == ["Invalid"]
+        (condition,) = house.intake.conditions(house.intake.objects[WEB])
+        assert condition.type == "Invalid"
+        assert condition.message.endswith("; the last accepted spec stays in force")
         await house.start()
         assert house.in_force() == {"mail": 2, "web": 1}
 
@@ -375,6 +377,7 @@ class TestTrouble:
             await folder.rescan()
         broken = [record for record in caplog.records if "is not valid YAML" in record.getMessage()]
         assert [record.levelname for record in broken] == ["ERROR"]
+        assert broken[0].getMessage().endswith("; the last accepted spec stays in force")
         folder.texts = {}
         await folder.rescan()
         assert [r.levelname for r in caplog.records if "confirm with" in r.getMessage()] == ["WARNING"]
@@ -382,6 +385,15 @@ class TestTrouble:
         await folder.rescan()
         over = [r.getMessage() for r in caplog.records if r.getMessage().startswith("no longer so: ")]
         assert len(over) == 2
+        assert not any("stays in force" in line for line in over)
+
+    async def test_of_a_broken_file_that_nothing_is_in_force_of_the_log_says_no_more_than_that(
+        self, house: House, folder: Folder, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        folder.texts = {"web.yaml": program("web"), "new.yaml": "spec: [\n"}
+        await folder.rescan()
+        (broken,) = [text for record in caplog.records if "is not valid YAML" in (text := record.getMessage())]
+        assert "stays in force" not in broken
 
     async def test_what_cannot_be_written_is_not_in_force_and_is_tried_again(
         self, house: House, folder: Folder, monkeypatch: pytest.MonkeyPatch

@@ -81,7 +81,7 @@ class TestTheProcess:
             f"{file}:{line}:",
             "spec.command[3]: $(PROT) is not a variable of the process's environment",
             "spec.command: holds a value from a file",
-            "spec.command: runs a shell that stays in between",
+            "spec.command: runs a shell that may stay in between",
         )
         daemon.start()
         for verb, code in (("validate", 0), ("diff", 1), ("apply", 0)):

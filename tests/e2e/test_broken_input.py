@@ -106,6 +106,7 @@ class TestBrokenFiles:
                 pattern = re.compile(rf"{name}\.yaml{BREAKAGES[breakage]}")
                 for told in (*everywhere, daemon.cli("describe", name).out):
                     assert pattern.search(told), (name, told)
+                assert "; the last accepted spec stays in force" in daemon.cli("describe", name).out
                 assert "Invalid" in rows[name]
                 assert daemon.until_running(name, 1) == pids[name]
             assert "Invalid" not in rows["other"]

@@ -19,7 +19,7 @@ def advised(spec: str) -> list[str]:
 )
 def test_a_shell_that_stays_in_between_is_told(command):
     (found,) = advised(f"command: {command}")
-    assert found.startswith("spec.command: runs a shell that stays in between")
+    assert found.startswith("spec.command: runs a shell that may stay in between")
 
 
 @pytest.mark.parametrize(
@@ -32,10 +32,16 @@ def test_a_shell_that_stays_in_between_is_told(command):
         "[run, -c, x]",
         "[bash]",
         "[sh, -c]",
+        "[sh, -c, 'trap \"kill $p\" TERM; run & p=$!; wait']",
     ],
 )
 def test_a_shell_that_gives_way_is_not(command):
     assert advised(f"command: {command}") == []
+
+
+@pytest.mark.parametrize("otherwise", ["runOnce: true", "stopScope: group", "stopScope: tree"])
+def test_a_shell_does_not_matter_where_no_signal_is_sent_or_all_get_it(otherwise):
+    assert advised(f"command: [sh, -c, run x]\n{otherwise}") == []
 
 
 @pytest.mark.parametrize(
@@ -96,7 +102,9 @@ def test_a_warning_about_what_is_not_written_stands_at_the_spec():
 def test_the_same_is_said_in_one_line_each_where_there_is_no_file():
     written = "command: [sh, -c, 'queue:work x']\nreadinessProbe: {notify: {}}"
     (found,) = doubtful(program(written))
-    assert found.startswith("command: runs a shell that stays in between"), "fields without effect are told elsewhere"
+    assert found.startswith("command: runs a shell that may stay in between"), (
+        "fields without effect are told elsewhere"
+    )
     assert found.endswith("(begin the last command of the script with exec, or use stopScope: group)")
 
 
