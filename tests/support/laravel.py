@@ -25,6 +25,8 @@ CONNECTIONS = ("database", "redis", "beanstalkd")
 ARTISAN_SECONDS = 60.0
 FOLDERS = ("bootstrap/cache", "storage/framework/cache/data", "storage/framework/views", "storage/logs")
 
+_MADE: dict[frozenset[tuple[str, str]], bytes] = {}  # SQLite files with tables, by settings of databases
+
 
 class Application:
     """A copy of the application in a folder of its own, with a queue connection that is there."""
@@ -41,8 +43,17 @@ class Application:
         for name in FOLDERS:
             (folder / name).mkdir(parents=True)
         self.write_env(self.environment)
-        (folder / "database" / "database.sqlite").touch()
-        self.artisan("migrate", "--force", "-q")
+        self._make_tables()
+
+    def _make_tables(self) -> None:
+        """As `artisan migrate` does. In SQLite they are made once for all applications of the same settings."""
+        file = self.folder / "database" / "database.sqlite"
+        settings = frozenset((name, str(value)) for name, value in self.environment.items() if name.startswith("DB_"))
+        file.write_bytes(_MADE.get(settings, b""))
+        if settings not in _MADE:
+            self.artisan("migrate", "--force", "-q")
+        if self.environment.get("DB_CONNECTION") == "sqlite":
+            _MADE[settings] = file.read_bytes()
 
     def write_env(self, environment: Mapping[str, object]) -> None:
         """Write `.env`, all of it."""
