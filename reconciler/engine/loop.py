@@ -172,9 +172,9 @@ class Loop:
         todo, rest = plan.actions[:budget], plan.actions[budget:]
         for action in todo:
             self._carry_out(controlled, action)
-        if rest and not controlled.settled:
-            controlled.dirty = True
-        controlled.dirty_ordinals.update(action.ordinal for action in rest)
+        if rest:
+            controlled.dirty = controlled.dirty or not controlled.settled
+            controlled.dirty_ordinals.update(action.ordinal for action in rest)
         if rest or controlled.dirty_ordinals:
             self._queue[controlled] = None
         self.publisher.changed(controlled)

@@ -28,7 +28,7 @@ def is_supported() -> bool:
 
 
 class Prepared:
-    """One Launch, ready to be started until `until`, when its command is to be looked up again."""
+    """One Launch, ready to be started until `until`, when its command is to be looked up again. Holds on to it."""
 
     __slots__ = ("_actions", "_argv", "_at", "_attributes", "_env", "_path", "_pid", "_pid_at", "launch", "until")
 
@@ -70,23 +70,25 @@ class PreparedLaunches:
 
     def __init__(self, default_signals: Iterable[int]) -> None:
         self._attributes = _attributes(default_signals)
-        self._known: dict[int, Launch | Prepared] = {}  # by identity: a template gives the same Launch again
+        # By identity: a template gives the same Launch again. None: it was started once. That does not hold on to it:
+        # another one may get its id, and is prepared one start early.
+        self._known: dict[int, Prepared | None] = {}
 
     def get(self, launch: Launch, now: float) -> Prepared | None:
         """This very launch, if it is prepared."""
         known = self._known.get(id(launch))
-        return known if isinstance(known, Prepared) and now < known.until else None
+        return known if known is not None and now < known.until else None
 
     def started(
         self, launch: Launch, path: str, env: Mapping[str, str], actions: Iterable[FileAction], until: float
     ) -> None:
-        """It was started in the long way, which says that all in it can be encoded. Holds on to it: ids come again."""
+        """It was started in the long way, which says that all in it can be encoded."""
         if id(launch) in self._known:
             self._known[id(launch)] = Prepared(launch, path, env, actions, self._attributes, until)
         else:
             if len(self._known) >= MOST:
                 self._known.clear()
-            self._known[id(launch)] = launch
+            self._known[id(launch)] = None
 
     def forget(self, launch: Launch) -> None:
         """It could not be started so."""

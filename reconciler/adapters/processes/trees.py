@@ -207,11 +207,13 @@ class Trees:
             return None
         if now - self._looked_at > self._pid_max / _PIDS_PER_SECOND:
             return None
-        if newest >= before:
-            numbers = [range(before + 1, newest + 1)]
-        else:
-            numbers = [range(before + 1, self._pid_max), range(_FIRST_PID_OF_A_ROUND, newest + 1)]
-        return numbers if all(any(pid in part for part in numbers) for pid in self._started) else None
+        first, *more = numbers = [range(before + 1, newest + 1)]
+        if newest < before:
+            first, *more = numbers = [range(before + 1, self._pid_max), range(_FIRST_PID_OF_A_ROUND, newest + 1)]
+        for pid in self._started:
+            if pid not in first and not any(pid in part for part in more):
+                return None
+        return numbers
 
     def _meet_listed(self, newest: int, now: float, numbers: Sequence[range] | None) -> bool:
         """Ask those that are there; of them only who has one of these numbers, if that can be said."""
