@@ -69,6 +69,7 @@ def logs(
     client = session.client()
     lines: int | None = None if tail < 0 else tail
     told: set[str] = set()
+    nothing = True
 
     def tell_once(text: str) -> None:
         if text not in told:
@@ -91,12 +92,15 @@ def logs(
             )
             for piece in pieces:
                 sys.stdout.buffer.write(piece)
+                nothing = False
                 if follow:
                     sys.stdout.buffer.flush()
         except ApiFailure as failure:
             if not follow or failure.reason != "Disconnected":
                 raise with_nearest(client, target.name, failure) from None
         if not follow:
+            if previous and nothing:
+                hint("nothing is kept of that run: it printed nothing, was not there, or its part of the log is gone")
             return DONE
         note("the controller ended the stream; following again (what was written meanwhile is in the log)")
         lines, since = 0, None

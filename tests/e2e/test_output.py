@@ -215,7 +215,8 @@ class TestReading:
         assert texts(shared.cli("logs", "web", "--tail", "all").out.encode()).count(b"\n") == 12
         assert shared.cli("logs", "web/1", "--since", "1h").out.encode() == lines
         assert texts(shared.cli("logs", "web/1", "--previous").out.encode()) == b"1 says 1\n1 says 2\n1 says 3\n"
-        assert shared.cli("logs", "web/2", "--previous").out == ""
+        none = shared.cli("logs", "web/2", "--previous")
+        assert (none.out, "nothing is kept of that run" in none.err) == ("", True)
 
     def test_of_a_raw_log_of_several_it_is_said_what_cannot_be_told(self, shared: Daemon) -> None:
         shared.declare("web", *shell("echo raw; exec sleep 1000"), replicas=3, logs={"path": "all.log"})
