@@ -4,7 +4,7 @@ Started by the keeper, which hands in the control socket and the API's listening
 there is one way to start (take over what is there) and one way to stop (leave what is there, or drain it first).
 """
 
-from reconciler.interpreter import end, load_quickly, settle_memory
+from reconciler.interpreter import end, load_quickly, loaded, settle_memory
 
 if __name__ == "__main__":
     load_quickly()
@@ -396,4 +396,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    loaded()
     end(main())

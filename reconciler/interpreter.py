@@ -1,6 +1,7 @@
 """The interpreter of a controller: how it loads the rest of us, and how it ends.
 
-app.py calls `load_quickly` before it imports anything else, and `settle_memory` when all is loaded.
+app.py calls `load_quickly` before it imports anything else, `loaded` after that, and `settle_memory` when it has
+taken over what is there.
 """
 
 import gc
@@ -9,6 +10,7 @@ import sys
 from typing import NoReturn
 
 NO_PLUGINS = "PYDANTIC_DISABLE_PLUGINS"
+_found: dict[str, str | None] = {}
 
 
 def load_quickly() -> None:
@@ -18,7 +20,18 @@ def load_quickly() -> None:
     the code of whoever says that he is one: none of it has a place in a controller.
     """
     gc.disable()
+    _found[NO_PLUGINS] = os.environ.get(NO_PLUGINS)
     os.environ[NO_PLUGINS] = "__all__"
+
+
+def loaded() -> None:
+    """All is loaded: the environment is what it was, for programs may inherit it."""
+    for name, value in _found.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    _found.clear()
 
 
 def settle_memory() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.interpreter import settle_memory
+from reconciler.interpreter import NO_PLUGINS, load_quickly, loaded, settle_memory
 
 
 @pytest.fixture
@@ -26,6 +26,19 @@ def test_is_at_work_once_the_memory_is_settled(collector: None) -> None:
     settle_memory()
     assert gc.isenabled()
     assert gc.get_freeze_count() > 0, "what was loaded is not looked at again"
+
+
+@pytest.mark.parametrize("before", [None, "logfire"])
+def test_what_programs_may_inherit_is_as_it_was_when_all_is_loaded(
+    collector: None, monkeypatch: pytest.MonkeyPatch, before: str | None
+) -> None:
+    monkeypatch.delenv(NO_PLUGINS, raising=False)
+    if before is not None:
+        monkeypatch.setenv(NO_PLUGINS, before)
+    load_quickly()
+    assert os.environ[NO_PLUGINS] == "__all__"
+    loaded()
+    assert os.environ.get(NO_PLUGINS) == before
 
 
 def test_whoever_only_imports_the_controller_keeps_the_collector() -> None:
