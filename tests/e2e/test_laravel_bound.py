@@ -201,6 +201,26 @@ class TestPaused:
         eventually(lambda: running(daemon) == 0)
         shop.assert_each_once(50)
 
+    @pytest.mark.parametrize("cache", ["file", "redis"])
+    @pytest.mark.parametrize("shop", ["redis"], indirect=True)
+    def test_while_the_queue_is_paused_few_stay_and_they_go_on_when_it_is_resumed(
+        self, daemon: Daemon, shop: Application, cache: str
+    ) -> None:
+        """As queue:pause has it: daemons live on and take nothing, whatever keeps the application's cache."""
+        shop.add_env(CACHE_DRIVER=cache)
+        shop.artisan("app:pause", "default")
+        shop.dispatch("Quick", 50)
+        work(shop, daemon)
+        bind(daemon, stallTimeout="2s")
+        daemon.start()
+        eventually(lambda: condition(daemon, "Stalled")[0] == "True", "it is told that nothing gets done")
+        eventually(lambda: running(daemon) == 1, "one stays")
+        always(lambda: not shop.entries("begin"), 2.0)
+        shop.artisan("app:pause", "default", "--resume")
+        shop.until("done", 50, within=ALL_DONE_SECONDS)
+        eventually(lambda: running(daemon) == 0)
+        shop.assert_each_once(50)
+
     @pytest.mark.parametrize("shop", ["redis"], indirect=True)
     def test_in_maintenance_run_once_does_not_run_hot(self, daemon: Daemon, shop: Application) -> None:
         shop.artisan("down")

@@ -6,5 +6,5 @@ use Illuminate\Foundation\Console\Kernel as Console;
 
 class Kernel extends Console
 {
-    protected $commands = [Dispatch::class, Hold::class, Sees::class];
+    protected $commands = [Dispatch::class, Hold::class, Pause::class, Sees::class];
 }

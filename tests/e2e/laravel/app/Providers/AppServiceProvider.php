@@ -2,9 +2,11 @@
 
 namespace App\Providers;
 
+use App\Console\Pause;
 use App\Database\ImmediateConnector;
 use App\Ledger;
 use Illuminate\Queue\Events\Looping;
+use Illuminate\Support\Facades\Cache;
 use Illuminate\Support\Facades\Event;
 use Illuminate\Support\ServiceProvider;
 
@@ -27,5 +29,7 @@ class AppServiceProvider extends ServiceProvider
             static $seen = false;
             $seen = $seen || Ledger::note('loop');
         });
+        // A paused queue is left alone, as by the workers of Laravel 12 and later.
+        Event::listen(Looping::class, fn (Looping $loop) => Cache::get(Pause::key($loop->connectionName, $loop->queue)) ? false : null);
     }
 }
