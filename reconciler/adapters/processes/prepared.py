@@ -7,7 +7,7 @@ something cannot be started at all: here 0 is the answer to everything that goes
 
 import ctypes
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from reconciler.adapters.processes import procfs
 from reconciler.model.launch import Launch
@@ -52,8 +52,8 @@ class Prepared:
         self._pid = ctypes.c_int()
         self._pid_at = ctypes.byref(self._pid)
 
-    def __del__(self) -> None:
-        _c.posix_spawn_file_actions_destroy(self._actions)
+    def __del__(self, free: Callable[[object], object] = _c.posix_spawn_file_actions_destroy) -> None:
+        free(self._actions)  # bound early: when the interpreter ends, names go before what is left does
 
     def name(self, spawn_id: str) -> None:
         """Which spawn the next start is."""
