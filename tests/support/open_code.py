@@ -21,7 +21,7 @@ def open_code(folder: Path) -> tuple[str, dict[str, str]]:
     if _is_open(Path(sys.executable)) and _is_open(PACKAGE):
         return sys.executable, {}
     place = folder / "code"
-    shutil.copytree(PACKAGE, place / "reconciler", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(PACKAGE, place / "reconciler", ignore=shutil.ignore_patterns("*.pyc.*"))  # those are just written
     for found in _dependencies():
         copy = shutil.copytree if found.is_dir() else shutil.copy
         copy(found, place / found.name)
