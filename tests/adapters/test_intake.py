@@ -571,11 +571,15 @@ class TestTrouble:
         assert house.intake.objects[WEB].generation == 8
 
 
-async def test_thousands_of_objects_are_settled_off_the_loop_with_the_same_answer(house: House, folder: Folder) -> None:
+async def test_many_objects_are_settled_off_the_loop_and_written_by_portions_with_the_same_answer(
+    house: House, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "OFF_LOOP", 200)
+    monkeypatch.setattr(intake, "WRITTEN_AT_ONCE", 100)
     reading = parse(program("x").encode(), "/srv/manifests/x.yaml", "/srv/manifests").manifests[0]
-    files = {f"/srv/manifests/p{n}.yaml": FileReading((reading._replace(name=f"p{n}"),)) for n in range(3000)}
+    files = {f"/srv/manifests/p{n}.yaml": FileReading((reading._replace(name=f"p{n}"),)) for n in range(250)}
     await house.intake.take_scan(Scan(folder.home, files))
-    assert len(house.intake.objects) == 3000
+    assert len(house.intake.objects) == 250
     edited = {**files, "/srv/manifests/p7.yaml": FileReading((reading._replace(name="p7", canonical={"replicas": 9}),))}
     house.announced.clear()
     await house.intake.take_scan(Scan(folder.home, edited))
