@@ -26,10 +26,14 @@ settings.load_profile("quick")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Forget the controller that somebody's shell may point to, and mark what this run starts."""
+    """Forget the controller that somebody's shell may point to, hear its signals, and mark what this run starts."""
     for name in list(os.environ):
         if name.startswith(("RECONCILER_", "SUPERVISOR_")) and name != MARK:
             del os.environ[name]
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        # A shell that starts us in the background has us ignore these, and all that we start would ignore them, too.
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     if not _is_worker(config):
         os.environ[MARK] = f"{os.getpid()}-{time.monotonic_ns()}"
 
