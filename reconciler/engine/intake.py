@@ -42,7 +42,6 @@ from reconciler.model.state import Condition
 KINDS = frozenset({"Program", "QueueBinding"})
 RETRY_SECONDS = 5.0
 PORTION = 10
-WRITTEN_AT_ONCE = 1000  # files are written, and put in place, by so many
 OFF_LOOP = 2000  # from so many objects on a settlement is computed in a thread: 1 us each, and the loop has 50 ms
 
 P = ParamSpec("P")
@@ -172,34 +171,18 @@ class Intake:
     async def _carry_out(self, changes: Sequence[Change]) -> None:
         """Write down, then announce. What cannot be written is not in force; it is tried again."""
         standing = tuple(change for change in changes if not isinstance(change, Accept | Remove))
-        news = self._standing != standing
-        if news:
+        tried = [change for change in changes if isinstance(change, Accept | Remove)]
+        done, failure = await asyncio.to_thread(self._write_down, tried) if tried else ([], None)
+        news = self._note_failure(failure, tried) or self._standing != standing
+        if self._standing != standing:
             self._standing, self._said = standing, conditions_by_key(standing)
-        tried: list[Accept | Remove] = [change for change in changes if isinstance(change, Accept)]
-        tried += [change for change in changes if isinstance(change, Remove)]
-        failure, left = await self._write_and_tell(tried)
-        if self._note_failure(failure, left) or news:
+        # Ten thousand are announced by portions: whoever listens shall not hold up the loop. And not before all are
+        # written: a thread that writes while this one decides waits for the interpreter after each call of the kernel.
+        for start in range(0, len(done), PORTION):
+            self._tell(done[start : start + PORTION])
+            await asyncio.sleep(0)
+        if news:
             self._tell(standing)
-
-    async def _write_and_tell(
-        self, tried: list[Accept | Remove]
-    ) -> tuple[StateWriteFailed | None, list[Accept | Remove]]:
-        """Ten thousand are told by small portions while more are written. A failure, and what it leaves unwritten."""
-        in_thread = asyncio.get_running_loop().run_in_executor
-        written = in_thread(None, self._write_down, tried[:WRITTEN_AT_ONCE]) if tried else None
-        while written is not None:
-            done, failure = await written
-            if failure is not None:
-                written = None
-            else:
-                tried = tried[WRITTEN_AT_ONCE:]
-                written = in_thread(None, self._write_down, tried[:WRITTEN_AT_ONCE]) if tried else None
-            for start in range(0, len(done), PORTION):
-                self._tell(done[start : start + PORTION])
-                await asyncio.sleep(0)  # whoever listens shall not hold up the loop
-            if failure is not None:
-                return failure, tried
-        return None, []
 
     def _tell(self, changes: Sequence[Change]) -> None:
         try:

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,9 @@ import pytest
 from reconciler.adapters.documents import parse
 from reconciler.adapters.statefiles import StateFiles
 from reconciler.core.homes import Accept, Change, Remove, render
-from reconciler.engine import intake
 from reconciler.engine.intake import Intake
 from reconciler.model.identity import Key
-from reconciler.model.objects import Accepted, FileReading, Scan, StateWriteFailed
+from reconciler.model.objects import FileReading, Scan, StateWriteFailed
 from reconciler.model.problems import ApiError
 
 WEB = Key("Program", "web")
@@ -415,48 +413,6 @@ class TestTrouble:
         await house.intake.settle_again()
         assert (house.in_force(), house.intake.unsaved) == ({"web": 5}, "")
         assert house.conditions() == []
-
-    async def test_of_many_those_that_were_written_before_the_disk_refused_are_in_force(
-        self, house: House, folder: Folder, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(intake, "WRITTEN_AT_ONCE", 2)
-        write, portions = house.store.write_accepted, iter(range(100))
-
-        def refuse_the_second(items: Sequence[Accepted]) -> None:
-            if next(portions) == 1:
-                raise StateWriteFailed("accepted/Program/p-2.yaml", "No space left on device")
-            write(items)
-
-        monkeypatch.setattr(house.store, "write_accepted", refuse_the_second)
-        folder.texts |= {f"p-{number}.yaml": program(f"p-{number}") for number in range(5)}
-        await house.intake.rescan()
-        assert sorted(house.in_force()) == ["p-0", "p-1"]
-        assert house.intake.unsaved
-        await house.intake.settle_again()
-        assert len(house.in_force()) == 5
-        assert not house.intake.unsaved
-
-    async def test_of_many_the_first_are_heard_of_while_others_are_written(
-        self, house: House, folder: Folder, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(intake, "WRITTEN_AT_ONCE", 2)
-        write, tell, heard = house.store.write_accepted, house.intake._announce, threading.Event()
-        waited: list[bool] = []
-
-        def write_when_the_first_are_heard_of(items: Sequence[Accepted]) -> None:
-            waited.append(heard.wait(30.0) if "p-2" in [item.name for item in items] else True)
-            write(items)
-
-        def announce(changes: Sequence[Change]) -> None:
-            tell(changes)
-            heard.set()
-
-        monkeypatch.setattr(house.store, "write_accepted", write_when_the_first_are_heard_of)
-        monkeypatch.setattr(house.intake, "_announce", announce)
-        folder.texts |= {f"p-{number}.yaml": program(f"p-{number}") for number in range(5)}
-        await house.intake.rescan()
-        assert waited == [True, True, True]
-        assert len(house.in_force()) == 5
 
     async def test_however_often_the_disk_refuses_it_is_asked_again_at_one_pace_and_told_of_once(
         self, house: House, folder: Folder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
