@@ -11,6 +11,7 @@ import pytest
 from reconciler.adapters.documents import parse
 from reconciler.adapters.statefiles import StateFiles
 from reconciler.core.homes import Accept, Change, Remove, render
+from reconciler.engine import intake
 from reconciler.engine.intake import Intake
 from reconciler.model.identity import Key
 from reconciler.model.objects import FileReading, Scan, StateWriteFailed
@@ -527,11 +528,10 @@ class TestTrouble:
         assert house.intake.objects[WEB].generation == 8
 
 
-async def test_many_objects_are_settled_off_the_loop_and_written_by_portions_with_the_same_answer(
+async def test_many_objects_are_settled_off_the_loop_with_the_same_answer(
     house: House, folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(intake, "OFF_LOOP", 200)
-    monkeypatch.setattr(intake, "WRITTEN_AT_ONCE", 100)
     reading = parse(program("x").encode(), "/srv/manifests/x.yaml", "/srv/manifests").manifests[0]
     files = {f"/srv/manifests/p{n}.yaml": FileReading((reading._replace(name=f"p{n}"),)) for n in range(250)}
     await house.intake.take_scan(Scan(folder.home, files))
