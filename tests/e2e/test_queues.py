@@ -88,8 +88,8 @@ def test_a_thousand_pieces_are_done_once_under_kills_of_server_and_controller(sh
     daemon.declare("taker", *shop.command("daemon", 0.02), terminationGracePeriod="60s", minReady=0)
     bind(daemon, shop)
     daemon.start()
-    eventually(lambda: running(daemon) == 0, "with nothing to do nobody runs")
     eventually(lambda: condition(daemon, "Ready")[0] == "True", "the queue was read")
+    eventually(lambda: running(daemon) == 0, "with nothing to do nobody runs")
     told = daemon.cli("queue", "test", "jobs").out
     assert f"{shop.kind}: asks for 0\n" in told
     assert "0 waiting, 0 in work" in told

@@ -5,7 +5,7 @@
 Each piece is "done" by creating FOLDER/done/PIECE, which succeeds once only; a second delivery of a piece that is done
 already (as every queue may make one when it dies) is noted in FOLDER/again. TERM ends it between two pieces.
 
-Where FOLDER/allowed says a number, a piece that is in hand when so many are done waits until that says more.
+Where FOLDER/allowed says a number, a piece that is in hand when so many are done waits until that says more, or TERM.
 """
 
 import contextlib
@@ -205,7 +205,7 @@ class Taker:
 
     def work(self, piece: str) -> None:
         time.sleep(self.seconds)
-        while not self.is_allowed():
+        while not self.ended and not self.is_allowed():
             time.sleep(IDLE_SECONDS)
         with contextlib.suppress(FileExistsError):
             os.close(os.open(os.path.join(self.folder, "done", piece), os.O_CREAT | os.O_EXCL))
