@@ -15,7 +15,7 @@ class Credentials(NamedTuple):
 NOBODY = Credentials(65534, 65534, ())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Launch:
     """One process to be, fully expanded: no `$(NAME)`, no relative path, no name of a user is left in it."""
 

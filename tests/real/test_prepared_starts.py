@@ -8,6 +8,7 @@ import select
 import signal
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -216,3 +217,16 @@ def test_a_process_gets_an_open_description_of_its_own(house: House, short_cut: 
     assert select.select([reader], [], [], 5)[0]
     assert os.read(reader, 100) == b"ok\n" * 3
     os.close(reader)
+
+
+def test_what_nobody_starts_any_more_is_let_go_of(house: House) -> None:
+    launch = house.launch("sh", "-c", "exit 3")
+    for _ in range(3):
+        assert house.run(launch) == 3
+    assert house.spawner._prepared is not None
+    known = house.spawner._prepared._known
+    assert [entry is not None for entry in known.values()] == [True]
+    gone = weakref.ref(launch)
+    del launch
+    assert gone() is None, "it is held on to by nobody"
+    assert not known

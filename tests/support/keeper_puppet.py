@@ -179,13 +179,14 @@ def play(role: str, stage_path: str, argv: list[str]) -> None:
     os.set_inheritable(line_fd, False)
     if role == "controller":
         os.set_inheritable(int(argv[argv.index("--listen-fd") + 1]), False)
-    stage = wire.connect_unix(stage_path, socket.SOCK_SEQPACKET)
-    line: socket.socket | None = socket.socket(fileno=line_fd) if role == "controller" else None
     came: list[str] = []
     wakeup_read_fd, wakeup_write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wakeup_write_fd)
+    # Before it is seen: a pump that is to make room as soon as it has come shall say that it came.
     for name in ("SIGTERM", "SIGUSR2"):
         signal.signal(getattr(signal, name), lambda number, _: came.append(signal.Signals(number).name))
+    stage = wire.connect_unix(stage_path, socket.SOCK_SEQPACKET)
+    line: socket.socket | None = socket.socket(fileno=line_fd) if role == "controller" else None
     wire.send(stage, {"type": "entered", "role": role, "pid": os.getpid(), "argv": argv, **surroundings()})
     stubborn = False
     while True:

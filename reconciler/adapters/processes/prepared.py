@@ -7,7 +7,9 @@ something cannot be started at all: here 0 is the answer to everything that goes
 
 import ctypes
 import os
+import weakref
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 from reconciler.adapters.processes import procfs
 from reconciler.model.launch import Launch
@@ -28,9 +30,9 @@ def is_supported() -> bool:
 
 
 class Prepared:
-    """One Launch, ready to be started until `until`, when its command is to be looked up again. Holds on to it."""
+    """One Launch, ready to be started until `until`, when its command is to be looked up again."""
 
-    __slots__ = ("_actions", "_argv", "_at", "_attributes", "_env", "_path", "_pid", "_pid_at", "launch", "until")
+    __slots__ = ("_actions", "_argv", "_at", "_attributes", "_env", "_path", "_pid", "_pid_at", "of", "until")
 
     def __init__(
         self,
@@ -40,8 +42,10 @@ class Prepared:
         actions: Iterable[FileAction],
         attributes: "ctypes.Array[ctypes.c_char]",
         until: float,
+        over: Callable[[object], None],
     ) -> None:
-        self.launch, self.until = launch, until
+        self.of = weakref.ref(launch, over)
+        self.until = until
         self._path = os.fsencode(path)
         self._argv = _strings(map(os.fsencode, launch.argv))
         names = [*env]
@@ -70,8 +74,8 @@ class PreparedLaunches:
 
     def __init__(self, default_signals: Iterable[int]) -> None:
         self._attributes = _attributes(default_signals)
-        # By identity: a template gives the same Launch again. None: it was started once. That does not hold on to it:
-        # another one may get its id, and is prepared one start early.
+        # By identity: a template gives the same Launch again. None: it was started once; should another one get its id,
+        # that is prepared one start early. Nobody is held on to: what no template gives any more goes with it.
         self._known: dict[int, Prepared | None] = {}
 
     def get(self, launch: Launch, now: float) -> Prepared | None:
@@ -83,12 +87,19 @@ class PreparedLaunches:
         self, launch: Launch, path: str, env: Mapping[str, str], actions: Iterable[FileAction], until: float
     ) -> None:
         """It was started in the long way, which says that all in it can be encoded."""
-        if id(launch) in self._known:
-            self._known[id(launch)] = Prepared(launch, path, env, actions, self._attributes, until)
+        key = id(launch)
+        if key in self._known:
+            over = partial(self._over, key)
+            self._known[key] = Prepared(launch, path, env, actions, self._attributes, until, over)
         else:
             if len(self._known) >= MOST:
                 self._known.clear()
-            self._known[id(launch)] = None
+            self._known[key] = None
+
+    def _over(self, key: int, gone: object) -> None:
+        known = self._known.get(key)
+        if known is not None and known.of is gone:
+            del self._known[key]
 
     def forget(self, launch: Launch) -> None:
         """It could not be started so."""
