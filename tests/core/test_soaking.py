@@ -23,7 +23,7 @@ class After:
 
 def mark(after: After) -> Mark:
     before = CALM[after.name]
-    sight = Sight(before.pss_bytes + after.pss, before.fds + after.fds, before.threads + after.threads)
+    sight = Sight(before.anonymous_bytes + after.pss, before.fds + after.fds, before.threads + after.threads)
     return Mark(1000, 10, 5.0, {**CALM, after.name: sight}, 32 * MIB + after.journal, 0)
 
 
@@ -33,8 +33,8 @@ def mark(after: After) -> Mark:
         (After(), []),
         (After("controller", pss=2 * MIB), []),
         (After("controller", pss=-9 * MIB, fds=-1), []),
-        (After("controller", pss=3 * MIB), ["controller: PSS 50.0 -> 53.0"]),
-        (After("pump", pss=3 * MIB), ["pump: PSS 7.0 -> 10.0"]),
+        (After("controller", pss=3 * MIB), ["controller: memory 50.0 -> 53.0"]),
+        (After("pump", pss=3 * MIB), ["pump: memory 7.0 -> 10.0"]),
         (After("pump", fds=1), ["pump: 130 -> 131 descriptors"]),
         (After("controller", threads=1), ["controller: 3 -> 4 threads"]),
         (After(journal=MIB), ["journal: 32.0 -> 33.0"]),

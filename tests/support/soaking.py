@@ -1,9 +1,9 @@
 """A daemon that is kept busy for long, and looked at in between: do its three processes stay as they were?
 
 Run-once Programs whose processes end at once are respawned as fast as the machine allows; manifests change all the
-while. Memory is compared as PSS. What a process takes while it warms up (caches, tables, buffers that grow to their
-bounds) is no leak, so the comparison begins after a warm-up; and a leak grows with the work, so it is compared how
-much it grew between the marks.
+while. Memory is that behind which is no file: of the journal's segment, more or less is mapped. What a process takes
+while it warms up (caches, tables, buffers that grow to their bounds) is no leak, so the comparison begins after a
+warm-up; and a leak grows with the work, so it is compared how much it grew between the marks.
 """
 
 import os
@@ -19,14 +19,14 @@ REPLICAS = 50
 STABLE_PROGRAMS = 3  # beside the busy one: something that nothing may touch
 LOOK_SECONDS = 0.2
 PATIENCE_SECONDS = 120.0  # without one respawn
-GROWTH_SHARE, GROWTH_BYTES = 0.05, 2 << 20  # of PSS that is no leak: the larger of both
+GROWTH_SHARE, GROWTH_BYTES = 0.05, 2 << 20  # of memory that is no leak: the larger of both
 SIZES = ("segment", "segment.spare")
 
 
 class Sight(NamedTuple):
     """What one process holds."""
 
-    pss_bytes: int
+    anonymous_bytes: int
     fds: int
     threads: int
 
@@ -127,9 +127,9 @@ def grown(early: Mark, late: Mark) -> list[str]:
     found = []
     for name, before in early.sights.items():
         after = late.sights[name]
-        allowed = max(int(before.pss_bytes * GROWTH_SHARE), GROWTH_BYTES)
-        if after.pss_bytes - before.pss_bytes > allowed:
-            found.append(f"{name}: PSS {_mib(before.pss_bytes)} -> {_mib(after.pss_bytes)}")
+        allowed = max(int(before.anonymous_bytes * GROWTH_SHARE), GROWTH_BYTES)
+        if after.anonymous_bytes - before.anonymous_bytes > allowed:
+            found.append(f"{name}: memory {_mib(before.anonymous_bytes)} -> {_mib(after.anonymous_bytes)}")
         if after.fds > before.fds:
             found.append(f"{name}: {before.fds} -> {after.fds} descriptors")
         if after.threads > before.threads:
@@ -152,7 +152,7 @@ _HEAD = (
 
 
 def _line(mark: Mark) -> str:
-    sights = " ".join(f"{_mib(sight.pss_bytes):>15} {sight.fds:>4}" for sight in mark.sights.values())
+    sights = " ".join(f"{_mib(sight.anonymous_bytes):>15} {sight.fds:>4}" for sight in mark.sights.values())
     return f"{mark.respawns:>9} {mark.reloads:>8} {sights} {_mib(mark.journal_bytes):>9} {_mib(mark.state_bytes):>9}"
 
 
@@ -171,13 +171,22 @@ def _steady(pid: int) -> Sight:
 
 def _sight(pid: int) -> Sight:
     folder = Path(f"/proc/{pid}")
-    return Sight(pss_bytes(pid), len(os.listdir(folder / "fd")), len(os.listdir(folder / "task")))
+    return Sight(anonymous_bytes(pid), len(os.listdir(folder / "fd")), len(os.listdir(folder / "task")))
 
 
 def pss_bytes(pid: int) -> int:
     """The memory of a process, with its share of what it shares."""
+    return _rolled_up(pid, "Pss")
+
+
+def anonymous_bytes(pid: int) -> int:
+    """The memory behind which is no file. Of the journal, between nothing and a segment is mapped, in turns."""
+    return _rolled_up(pid, "Pss_Anon")
+
+
+def _rolled_up(pid: int, name: str) -> int:
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) << 10 for line in rollup if line.startswith("Pss:"))
+    return next(int(line.split()[1]) << 10 for line in rollup if line.startswith(f"{name}:"))
 
 
 def _size(path: Path) -> int:
