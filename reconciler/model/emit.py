@@ -85,7 +85,7 @@ def _number(value: float) -> str:
     return text.replace("e", ".0e") if "e" in text and "." not in text else text
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)  # keys, words, names; more places would be taken by moments, which come only once
 def _text(value: str) -> str:
     if len(value) <= 400 and _PLAIN.fullmatch(value) and value.lower() not in _RESERVED:
         return value
