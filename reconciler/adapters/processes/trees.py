@@ -14,6 +14,7 @@ from collections.abc import Container, Sequence
 from itertools import chain
 
 from reconciler.adapters.processes import procfs
+from reconciler.adapters.processes.signals import by_pidfd
 from reconciler.model.identity import ProcessId
 from reconciler.ports import Clock
 
@@ -275,16 +276,9 @@ def send(process: ProcessId, number: int) -> bool:
         return False
     try:
         # Read after the open: if the start time fits now, the descriptor is of this process and of no later one.
-        if not _lives(process.pid, process.start_ticks):
-            return False
-        signal.pidfd_send_signal(pidfd, number)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # it took on another user, and we are not root
+        return _lives(process.pid, process.start_ticks) and by_pidfd(pidfd, number)
     finally:
         os.close(pidfd)
-    return True
 
 
 def _lives(pid: int, start: int) -> bool:
