@@ -1,7 +1,7 @@
 """The interpreter of a controller: how it loads the rest of us, and how it ends.
 
 app.py calls `load_quickly` before it imports anything else, `loaded` after that, and `settle_memory` when it has
-taken over what is there.
+taken over what is there. Its helpers that parse load in the same way (adapters/manifests/bulk.py).
 """
 
 import gc
@@ -34,14 +34,14 @@ def loaded() -> None:
     _found.clear()
 
 
-def settle_memory() -> None:
+def settle_memory(objects: int = 20_000) -> None:
     """What was imported and built stays: let the garbage collector look at what comes and goes, and less often.
 
-    Not collected before: a thousand small objects of what was loaded are in circles, and to find them takes longer
-    than to read a hundred manifests.
+    `objects`: how many have to come and not go until they are looked at. Not collected before: a thousand small objects
+    of what was loaded are in circles, and to find them takes longer than to read a hundred manifests.
     """
     gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
+    gc.set_threshold(objects, 20, 50)
     gc.enable()
 
 

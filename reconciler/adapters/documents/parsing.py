@@ -6,7 +6,6 @@ is at when it dies or hangs is known to the one who asked. Its first line is its
 between the two. Then in both directions four bytes of length and a pickle; both ends are this very program.
 """
 
-import gc
 import os
 import pickle
 import resource
@@ -49,10 +48,7 @@ def _advised(manifest: Manifest) -> Iterator[Problem]:
 
 
 def main() -> None:
-    """Answer until the input ends. The garbage collector rested while this was loaded, and rarely has work now."""
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
-    gc.enable()
+    """Answer until the input ends."""
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     if hard == resource.RLIM_INFINITY or hard > MEMORY_MAX:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_MAX, hard))

@@ -19,7 +19,13 @@ from reconciler import __version__
 from reconciler.model.objects import FileReading, Parse
 from reconciler.model.problems import Problem
 
-PROGRAM = "import gc; gc.disable(); from reconciler.adapters.documents.parsing import main; main()"
+PROGRAM = """
+from reconciler.interpreter import load_quickly, settle_memory
+load_quickly()
+from reconciler.adapters.documents.parsing import main
+settle_memory(50_000)  # what it makes of one input is gone with the next
+main()
+"""
 COMMAND = (sys.executable, "-c", PROGRAM)
 HANG_SECONDS = 10.0  # for one input
 START_SECONDS = 20.0  # for the interpreter and the imports, on a busy machine
@@ -187,8 +193,7 @@ class _Helper:
 
 def _environment() -> dict[str, str]:
     """The helper has to find this package, however it was found here."""
-    path = os.pathsep.join(path for path in sys.path if path)
-    return {**os.environ, "PYTHONPATH": path, "PYDANTIC_DISABLE_PLUGINS": "__all__"}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
 
 def is_little(files: int, size: int) -> bool:
