@@ -32,7 +32,7 @@ from reconciler.adapters.logfiles import LogFile, WorkLogThreads, log_files, rea
 from reconciler.adapters.logfiles import LogOptions as ReadOptions
 from reconciler.adapters.logs import PumpSink
 from reconciler.adapters.manifests import Bulk, ManifestDirectory
-from reconciler.adapters.processes import LinuxProcessTable
+from reconciler.adapters.processes import LinuxProcessTable, run_ahead
 from reconciler.adapters.queues.meters import Threads
 from reconciler.adapters.queues.registry import driver_for
 from reconciler.adapters.rehearsal import RehearsalFailed, command, rehearse
@@ -355,8 +355,7 @@ class App:
             "keeperVersion": keeper.get("version"),
             "keeperReplaced": keeper.get("handovers"),
             "controllerDeaths": keeper.get("deaths", 0),
-            "residentBytes": selfview.resident_bytes(),
-            "openFiles": selfview.open_files(),
+            **selfview.figures(),
             "logStreams": self._sink.count,
             "treesKnownBy": self._table.trees_known_by,
             "newPipeBytes": pipe_bytes,
@@ -378,6 +377,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     # Exits come through pidfds. Not blocked, a SIGCHLD during a spawn (which blocks all) would wake another thread.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    run_ahead()
     listener = start_logging("info")
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)

@@ -14,10 +14,10 @@ from reconciler.adapters import selfview
 
 
 def test_memory_and_descriptors_are_those_of_this_process() -> None:
-    assert 1 << 20 < selfview.resident_bytes() < 1 << 34
-    before = selfview.open_files()
+    assert 1 << 20 < selfview.figures()["residentBytes"] < 1 << 34
+    before = selfview.figures()["openFiles"]
     with open(os.devnull, encoding="ascii"):
-        assert selfview.open_files() == before + 1
+        assert selfview.figures()["openFiles"] == before + 1
 
 
 def test_a_new_pipe_is_measured_and_not_kept() -> None:

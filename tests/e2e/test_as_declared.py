@@ -36,6 +36,15 @@ class TestTheProcess:
         assert self.facts(daemon) == [*own, f"3000 {home}"]
         assert self.facts(daemon, 1) == [*own, f"3001 {home}"]
 
+    def test_has_the_priority_that_the_daemon_was_started_with(self, daemon: Daemon) -> None:
+        daemon.declare("web", *daemon.worker("steady"))
+        daemon.start()
+        (pid,) = daemon.until_running("web", 1).values()
+        own = daemon.client.daemon()["nice"]
+        assert own == os.getpriority(os.PRIO_PROCESS, daemon.controller)
+        assert own in (-5, 0), "ahead of what it starts, where it may"
+        assert os.getpriority(os.PRIO_PROCESS, pid) == os.getpriority(os.PRIO_PROCESS, 0)
+
     @pytest.mark.skipif(not ROOT, reason="only root can become somebody else")
     def test_runs_as_the_user_it_names_and_is_watched_logged_and_ended_like_any_other(self, daemon: Daemon) -> None:
         self.declare(daemon, user="nobody", working_dir="/", min_ready="0s")

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from reconciler.adapters.processes import procfs, reasons, shim
 from reconciler.adapters.processes.prepared import FileAction, PreparedLaunches, is_supported
+from reconciler.adapters.processes.priority import nice_of_processes
 from reconciler.hostmounts import SILENT, Mounts
 from reconciler.model.launch import Credentials, Launch
 from reconciler.model.state import NEVER
@@ -48,7 +49,7 @@ class Spawner:
         self._marked = marked
         self._powers = reasons.own_powers()
         self._resolved: dict[tuple[str, str], tuple[str, float]] = {}  # (name, PATH) -> file, until when
-        self._nice = os.getpriority(os.PRIO_PROCESS, 0)
+        self._nice = nice_of_processes()
         self._prepared = PreparedLaunches(_DEFAULT_SIGNALS) if is_supported() else None
 
     def close(self) -> None:
