@@ -21,9 +21,8 @@ TESTS ?= tests
 PYTEST ?=
 PARALLEL := -n auto --maxprocesses 8 --dist worksteal
 # Decisions, and the processes that nobody watches, are tested to the last branch.
-COVERED := reconciler/core/*,reconciler/keep*.py,reconciler/services.py,reconciler/letters.py,reconciler/handover.py,$\
-  reconciler/footing.py,reconciler/statelock.py,reconciler/pump.py,reconciler/pumping/*,reconciler/folders.py,$\
-  reconciler/segments.py,reconciler/wire.py,reconciler/hostmounts.py
+COVERED := reconciler/core/*,reconciler/keeper.py,reconciler/keeping/*,reconciler/statelock.py,reconciler/pump.py,$\
+  reconciler/pumping/*,reconciler/folders.py,reconciler/segments.py,reconciler/wire.py,reconciler/hostmounts.py
 # These tests reach all of it. The others start hundreds of command lines, and measured those would take minutes more.
 COVERING := tests/core tests/model tests/sim tests/adapters tests/real
 

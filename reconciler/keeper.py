@@ -1,11 +1,11 @@
 """The keeper: the process that must not die. It starts controller and pump, and holds what has to outlive them.
 
 `python -m reconciler.keeper --state-dir S -- ARGUMENTS` takes the lock of S, binds its socket, becomes the parent of
-orphans, and then only waits, feeds what happened to keeping.py (where all decisions are) and carries out what that
-says. It never blocks, reads no manifest, and imports the standard library and its own few modules only.
+orphans, and then only waits, feeds what happened to its decisions (keeping/decisions.py) and carries out what they say.
+It never blocks, reads no manifest, and imports the standard library and its own few modules only.
 
-`--handover N` in front of the dashes: the program before us in this very process left us all it had, see handover.py.
-`--rehearse V` alone: would this code be able to take over from a keeper that hands over version V?
+`--handover N` in front of the dashes: the program before us in this very process left us all it had, see
+keeping/handover.py. `--rehearse V` alone: would this code be able to take over from a keeper that hands over version V?
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ import socket
 import sys
 import time
 
-from reconciler import handover, wire
-from reconciler.footing import (
+from reconciler import wire
+from reconciler.keeping import handover
+from reconciler.keeping.decisions import Keeping
+from reconciler.keeping.footing import (
     OURS_ALONE,
     PASSED_ON,
     SPARE_DESCRIPTORS,
@@ -30,8 +32,7 @@ from reconciler.footing import (
     keep_standard_streams,
     raise_descriptor_limit,
 )
-from reconciler.keeping import Keeping
-from reconciler.services import Limits
+from reconciler.keeping.services import Limits
 from reconciler.statelock import EXIT_FAILED, EXIT_PERMISSION, EXIT_USAGE, Lock, Refused, make_directories
 
 TYPE_CHECKING = False
@@ -134,7 +135,7 @@ def run(
 
 
 class Keeper:
-    """The loop, and the effects that keeping.py asks for (its `World`)."""
+    """The loop, and the effects that the decisions ask for (its `World`)."""
 
     def __init__(
         self,

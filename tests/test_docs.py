@@ -63,8 +63,12 @@ def _conditions_of_the_core() -> set[str]:
 
 def test_all_that_the_daemon_says_about_itself_is_documented() -> None:
     """`status --daemon` shows what these functions put together."""
-    sources = {"engine/engine.py": "daemon_status", "engine/conditions.py": "daemon", "app.py": "_daemon|_daemon_pids"}
-    sources["adapters/selfview.py"] = "figures"
+    sources = {
+        "engine/engine.py": "daemon_status",
+        "engine/conditions.py": "daemon",
+        "app.py": "_daemon|_daemon_pids",
+        "adapters/selfview.py": "figures",
+    }
     said = {
         key.value
         for name, functions in sources.items()

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from reconciler import __version__, handover, wire
+from reconciler import __version__, wire
 from reconciler.adapters.rehearsal import RehearsalFailed, command, rehearse, why
+from reconciler.keeping import handover
 
 
 def python(code: str) -> list[str]:

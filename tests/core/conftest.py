@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from reconciler import footing
+from reconciler.keeping import footing
 from support.keeper_rig import Lines
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from reconciler import footing
+from reconciler.keeping import footing
 from support.descriptors import descriptors
 
 

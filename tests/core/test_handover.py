@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler import handover
-from reconciler.handover import Unreadable
+from reconciler.keeping import handover
+from reconciler.keeping.handover import Unreadable
 from support.descriptors import descriptors
 
 JSON = st.recursive(

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from reconciler import handover, keeper, wire
-from reconciler.services import State
+from reconciler import keeper, wire
+from reconciler.keeping import handover
+from reconciler.keeping.services import State
 from reconciler.statelock import Refused
 from support.descriptors import descriptors
 from support.keeper_rig import House

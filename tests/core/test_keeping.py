@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler import keeping, wire
-from reconciler.keeping import TABLE, Keeping
-from reconciler.services import Event, Limits, Service, State, restart_delay
+from reconciler import wire
+from reconciler.keeping.decisions import TABLE, WHY_KILLED, Keeping
+from reconciler.keeping.services import Event, Limits, Service, State, restart_delay
 
 FOREVER = float("inf")
 
@@ -170,7 +170,7 @@ def test_every_event_in_every_state_leads_where_the_table_says(state: State, eve
 
 def test_every_state_that_kills_when_due_says_why() -> None:
     killing = {state for state in State if TABLE[state][0] in ("kill", "pulse")}
-    assert set(keeping.WHY_KILLED) == killing
+    assert set(WHY_KILLED) == killing
 
 
 # ---- starting and starting again ----

@@ -353,7 +353,7 @@ class TestUpgrade:
         daemon.declare("web", *daemon.worker("steady"), replicas=2)
         daemon.start()
         pids, before = daemon.until_running("web", 2), about(daemon)
-        for name, options in (("engine/loop.py", ()), ("pump.py", ()), ("keeping.py", ("--keeper",))):
+        for name, options in (("engine/loop.py", ()), ("pump.py", ()), ("keeping/decisions.py", ("--keeper",))):
             installed.break_(name)
             told = subprocess.run(
                 [sys.executable, "-m", "reconciler", "--state-dir", daemon.state, "reexec", *options],
@@ -443,7 +443,7 @@ class TestUpgrade:
     ) -> None:
         daemon.start()
         first = about(daemon)
-        installed.change("handover.py", r"READS = \(1,\)", "READS = (9,)")
+        installed.change("keeping/handover.py", r"READS = \(1,\)", "READS = (9,)")
         told = daemon.cli("reexec", "--keeper", code=1)
         assert "the running keeper hands over version 1, this one reads 9" in told.err
         assert "shutdown --keep" in told.err

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from reconciler import __version__, handover, wire
+from reconciler import __version__, wire
+from reconciler.keeping import handover
 from support.keeper_puppet import Actor, Running, Stage, eventually, is_running
 
 Run = Callable[..., Running]

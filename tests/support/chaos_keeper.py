@@ -11,9 +11,10 @@ import shutil
 import sys
 import time
 
-from reconciler import app, footing, keeper
+from reconciler import app, keeper
 from reconciler.adapters.journal import SEGMENT, SegmentJournal
-from reconciler.services import Limits
+from reconciler.keeping import footing
+from reconciler.keeping.services import Limits
 from reconciler.statelock import Refused
 
 JOURNAL_BYTES = 256 << 10

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from typing import Any
 
 from reconciler import keeper, wire
-from reconciler.services import Limits
+from reconciler.keeping.services import Limits
 
 DEADLINE_SECONDS = 30.0  # the machine may be busy; nothing waits this long unless it is broken
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from reconciler import keeper, wire
-from reconciler.footing import Signals
-from reconciler.services import Limits
+from reconciler.keeping.footing import Signals
+from reconciler.keeping.services import Limits
 from reconciler.statelock import Lock
 
 

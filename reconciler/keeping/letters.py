@@ -1,7 +1,7 @@
 """The keeper's post: what a controller is to be told now, and what the next one has to be told again.
 
 Exits are kept until a controller has acknowledged them (it then has them in its journal). Everything else is for the
-controller that is up. Pure memory: no clock, no file, no process; keeping.py decides what is posted.
+controller that is up. Pure memory: no clock, no file, no process; decisions.py decides what is posted.
 """
 
 from __future__ import annotations

@@ -7,9 +7,10 @@ after the other; what waits until a controller can take it is in letters.py.
 
 from __future__ import annotations
 
-from reconciler import __version__, handover, wire
-from reconciler.letters import Letters
-from reconciler.services import FOREVER, Event, Limits, Service, State, how_it_ended, restart_delay
+from reconciler import __version__, wire
+from reconciler.keeping import handover
+from reconciler.keeping.letters import Letters
+from reconciler.keeping.services import FOREVER, Event, Limits, Service, State, how_it_ended, restart_delay
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

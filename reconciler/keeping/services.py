@@ -1,6 +1,6 @@
 """Controller and pump as the keeper sees them: the states they can be in, what can happen to them, and all figures.
 
-What an event makes of a state is the table in keeping.py.
+What an event makes of a state is the table in decisions.py.
 """
 
 from __future__ import annotations
