@@ -110,13 +110,13 @@ async def test_keeper_and_pump_are_tried_out_together() -> None:
         await rehearse(command("reconciler.keeper", "--rehearse", "99"))
 
 
-SMALL = ("keeper", "keeping", "pump", "pumping/conduit", "folders", "wire")
+SMALL = ("keeper", "keeping/decisions", "pump", "pumping/conduit", "folders", "wire")
 
 
 @pytest.mark.parametrize("module", [*SMALL, "app", "startup", "engine/loop", "server/rest"])
 def test_an_error_in_any_module_is_found(module: str, tmp_path: Path) -> None:
     """A copy of the package, half of an upgrade: one of its files cannot be read."""
-    source = Path(handover.__file__).parent
+    source = Path(wire.__file__).parent
     subprocess.run(["cp", "-r", str(source), str(tmp_path)], check=True)
     (tmp_path / "reconciler" / f"{module}.py").write_text("def half(:\n")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
