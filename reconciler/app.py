@@ -14,7 +14,6 @@ import asyncio
 import json
 import logging
 import os
-import secrets
 import signal
 import socket
 import sys
@@ -162,7 +161,7 @@ class App:
         scheduling = Scheduling(self._loop.call_soon, self._loop.call_later)
         surroundings = Surroundings(base_path=self._options.base_path, mounts=mounts)
         builder = Builder(surroundings, state_dir, config.defaults.program, output_policy(self._options))
-        ports, prefix = Ports(clock, journal, table, sink), secrets.token_hex(4) + "-"
+        ports, prefix = Ports(clock, journal, table, sink), os.urandom(4).hex() + "-"
         loop = Loop(ports, scheduling, builder, prefix, most_starting=most_starting(config))
         bulk = Bulk(parse)
         directories = [ManifestDirectory(path, parse, bulk) for path in (*self._options.directories, *config.manifests)]
@@ -171,7 +170,7 @@ class App:
             self._changed,
             directories,
             bulk.parse_all,
-            lambda key: secrets.token_hex(8),
+            lambda key: os.urandom(8).hex(),
             wall=clock.wall,
             read=not safe_mode,
         )

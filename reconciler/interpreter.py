@@ -7,25 +7,42 @@ taken over what is there. Its helpers that parse load in the same way (adapters/
 import gc
 import os
 import sys
-from typing import NoReturn
+from contextlib import ExitStack
+from typing import Any, NoReturn
+
+from reconciler.postponing import Postponed
 
 NO_PLUGINS = "PYDANTIC_DISABLE_PLUGINS"
+SELDOM = ("ssl", "asyncio.sslproto", "hashlib", "secrets")
+"""Of the standard library: imported by others, and needed only when a queue is asked. OpenSSL takes 5 MiB."""
+
 _found: dict[str, str | None] = {}
+_loading = ExitStack()
 
 
 def load_quickly() -> None:
     """Load without what takes a quarter of the time: looking through it for garbage, and for plug-ins of pydantic.
 
-    What is loaded stays. And for plug-ins the description of each package that is installed would be read, to load
-    the code of whoever says that he is one: none of it has a place in a controller.
+    What is loaded stays; what nobody needs so far waits. And for plug-ins the description of each package that is
+    installed would be read, to load the code of whoever says that he is one: none of it has a place in a controller.
     """
     gc.disable()
     _found[NO_PLUGINS] = os.environ.get(NO_PLUGINS)
     os.environ[NO_PLUGINS] = "__all__"
+    _loading.enter_context(Postponed(*SELDOM))
+    _loading.enter_context(Postponed("importlib.metadata", entry_points=_entry_points))
+
+
+def _entry_points(**wanted: Any) -> Any:
+    """What pydantic takes from importlib.metadata, and without plug-ins never calls; that brings zipfile and more."""
+    metadata = sys.modules["importlib.metadata"]
+    metadata.distributions  # noqa: B018 - now it is executed
+    return metadata.entry_points(**wanted)
 
 
 def loaded() -> None:
     """All is loaded: the environment is what it was, for programs may inherit it."""
+    _loading.close()
     for name, value in _found.items():
         if value is None:
             os.environ.pop(name, None)

@@ -7,9 +7,10 @@ or a new field, rolls nothing.
 import json
 import re
 from collections.abc import Mapping
-from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any, NamedTuple
+
+from reconciler.model.digests import blake2b
 
 VERSION = 1
 """Of the hash. A change of it rolls every process of every user once: don't."""

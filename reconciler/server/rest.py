@@ -10,8 +10,9 @@ A client that leaves takes nothing with it: what it asked to be done is finished
 
 import asyncio
 import logging
-import secrets
+import os
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -32,6 +33,9 @@ HEAD_SECONDS = 30.0  # for the first request of one: all places may be taken by 
 CLOSE_SECONDS = 5.0
 ACCEPTED_AT_ONCE = 16  # a crowd at the door shall not hold up the loop
 QUEUED = 1024  # and waits in the kernel, as it does while a controller is replaced
+
+# From 3.13 on it would unlink the socket's name at the end: that is its holder's.
+KEEP_NAME: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
 
 log = logging.getLogger("reconciler.api")
 
@@ -70,10 +74,10 @@ class RestServer:
     async def start(self, listener: socket.socket) -> None:
         """Answer what comes in on a listening socket. Its name in the file system is its holder's business."""
         self._http = _HttpServer(self._answer, self._most_connections)
-        # create_server, not create_unix_server: that one would unlink the socket's name at the end. Its backlog is also
+        # Not create_server: that one would load OpenSSL to see that this is no socket of its kind. Its backlog is also
         # how many it accepts before anything else has its turn, so the kernel's queue is made long again behind it.
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(self._http, sock=listener, backlog=ACCEPTED_AT_ONCE)
+        self._listener = await loop.create_unix_server(self._http, sock=listener, backlog=ACCEPTED_AT_ONCE, **KEEP_NAME)
         listener.listen(QUEUED)
 
     async def close(self, grace_seconds: float = CLOSE_SECONDS) -> None:
@@ -102,7 +106,7 @@ class RestServer:
         except (ConnectionError, asyncio.CancelledError):
             raise  # the client left
         except Exception:
-            reference = secrets.token_hex(4)
+            reference = os.urandom(4).hex()
             log.exception("%s %s failed, reference %s", request.method, request.rel_url.raw_path, reference)
             message = f"the controller failed at this request; its log has the details under {reference}"
             answer = error_answer(ApiError(500, 1, "InternalError", message))

@@ -64,3 +64,51 @@ def test_a_controller_loads_no_code_of_those_who_call_themselves_plug_ins_of_pyd
     rehearsed = output("-m", "reconciler.app", *told)
     assert "wire" in rehearsed
     assert "stranger" not in rehearsed
+
+
+def in_a_controller(script: str) -> str:
+    """What a script says in an interpreter that has loaded what a controller loads, in its way."""
+    load = "from reconciler.interpreter import load_quickly, loaded; load_quickly(); import reconciler.app; loaded()"
+    command = [sys.executable, "-W", "error", "-c", f"import sys\n{load}\n{script}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_a_controller_begins_without_what_only_some_need() -> None:
+    """OpenSSL takes 5 MiB, and who asks no queue needs none."""
+    heavy = "{'_ssl', '_hashlib', 'hmac', 'zipfile', 'csv', 'aiohttp.connector', 'reconciler.adapters.queues.redis'}"
+    assert in_a_controller(f"print(*sorted({heavy} & set(sys.modules)))").split() == []
+
+
+def test_tls_is_there_for_whoever_asks() -> None:
+    script = """
+import asyncio, hashlib, secrets, ssl
+assert asyncio.sslproto.SSLProtocol and asyncio.base_events.ssl.SSLContext is ssl.SSLContext
+assert ssl.create_default_context().verify_mode is ssl.CERT_REQUIRED
+assert hashlib.pbkdf2_hmac("sha256", b"", b"", 1).hex() and len(secrets.token_bytes(8)) == 8
+"""
+    in_a_controller(script)
+
+
+def test_an_http_client_is_there_for_whoever_asks_and_knows_tls() -> None:
+    script = """
+import aiohttp, ssl
+assert issubclass(aiohttp.ClientConnectorSSLError, ssl.SSLError)
+import aiohttp.base_protocol, aiohttp.http_writer
+assert aiohttp.base_protocol.ClientConnectionResetError is aiohttp.ClientConnectionResetError
+assert aiohttp.http_writer.ClientConnectionResetError is aiohttp.ClientConnectionResetError
+assert aiohttp.http.SERVER_SOFTWARE
+"""
+    in_a_controller(script)
+
+
+def test_plug_ins_are_found_when_one_is_wanted() -> None:
+    script = """
+from importlib.metadata import entry_points
+assert entry_points(group="reconciler.queues") == ()
+import importlib.metadata
+assert importlib.metadata.entry_points.__module__ == "importlib.metadata"
+print(importlib.metadata.version("aiohttp"))
+"""
+    assert in_a_controller(script).strip()

@@ -1,6 +1,10 @@
-"""Ten thousand manifests: read in the background, and a change costs what changed. (Real processes: `make fleet`.)"""
+"""Ten thousand manifests: read in the background, and a change costs what changed. (Real processes: `make fleet`.)
+
+And what a controller does not carry around, however much it has to do.
+"""
 
 import time
+from pathlib import Path
 
 import pytest
 
@@ -45,3 +49,19 @@ def test_ten_thousand_manifests_are_read_while_others_are_served_and_one_change_
     (daemon.manifests / "many-7.yaml").unlink()
     eventually(lambda: int(daemon.client.daemon()["programs"]) == PROGRAMS + 1 - each, "a hundred are gone")
     assert daemon.quit(within=PATIENCE_SECONDS) == 0
+
+
+def test_a_controller_that_asks_no_queue_maps_no_openssl(daemon: Daemon) -> None:
+    """It takes as much memory as five thousand processes to look after."""
+    for number in range(250):  # so many that a helper reads them
+        daemon.write(f"more/p-{number}.yaml", MANIFEST.format(f"p-{number}"))
+    daemon.declare("web", *daemon.worker("steady"), replicas=2, min_ready="0s")
+    daemon.start()
+    first = daemon.until_running("web", 2)
+    daemon.cli("get", "ps")
+    daemon.cli("restart", "web")
+    eventually(lambda: not set(first.values()) & set(daemon.until_running("web", 2).values()), "both are others")
+    mapped = Path(f"/proc/{daemon.controller}/maps").read_text()
+    assert "_http_parser" in mapped, "what it needs is there"
+    assert "libcrypto" not in mapped
+    assert "libssl" not in mapped

@@ -152,7 +152,7 @@ class _Helper:
         except OSError:
             ours.close()
             raise
-        self._reader, self._writer = await asyncio.open_connection(sock=ours)
+        self._reader, self._writer = await asyncio.open_unix_connection(sock=ours)
         try:
             async with asyncio.timeout(START_SECONDS):
                 version = (await self._reader.readline()).decode().strip()

@@ -3,9 +3,9 @@
 import errno
 import os
 import stat
-from hashlib import blake2b
 
 from reconciler.adapters.manifests.survey import MAX_BYTES
+from reconciler.model.digests import blake2b
 
 
 class Unreadable(Exception):

@@ -5,11 +5,11 @@ Reads only, and remembers nothing. A process that is gone is None, never an exce
 
 import errno
 import fcntl
-import hashlib
 import os
 import struct
 from typing import NamedTuple
 
+from reconciler.model.digests import blake2b
 from reconciler.model.identity import ProcessId
 from reconciler.wire import MARK, MARK_BIT, birthmark_of
 
@@ -87,7 +87,7 @@ def is_thread(pid: int) -> bool:
 
 def birthmark(spawn_id: str) -> int:
     """The mark that all descendants of this spawn carry."""
-    digest = hashlib.blake2b(spawn_id.encode(errors="surrogateescape"), digest_size=7).digest()
+    digest = blake2b(spawn_id.encode(errors="surrogateescape"), digest_size=7).digest()
     return MARK_BIT | int.from_bytes(digest, "little")
 
 

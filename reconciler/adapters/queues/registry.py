@@ -5,7 +5,6 @@ what to do about it, and harms no other.
 """
 
 import importlib
-from importlib.metadata import entry_points
 from typing import Any
 
 from reconciler.adapters.queues.opening import ReadFile, SafeDriver
@@ -43,6 +42,8 @@ def _plug_in(kind: str) -> QueueDriver:
     if unknown := unknown_type(kind):
         raise QueueReadFailed("DriverMissing", unknown)
     importlib.invalidate_caches()  # it may have been installed since
+    from importlib.metadata import entry_points  # for plug-ins only: it brings zipfile, csv and more
+
     point = next((point for point in entry_points(group=GROUP) if point.name == kind), None)
     if point is None:
         raise QueueReadFailed("DriverMissing", f"no installed package has the entry point {kind} in {GROUP}")

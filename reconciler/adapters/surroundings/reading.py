@@ -8,7 +8,6 @@ Nothing is written here, nothing decided about processes; the calls may block, s
 import os
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import partial
-from hashlib import blake2b
 from typing import Any, NamedTuple, TypeVar
 
 from reconciler.adapters.surroundings.accounts import Accounts, Identity
@@ -25,6 +24,7 @@ from reconciler.core.launching import (
 from reconciler.core.outputs import is_absolute
 from reconciler.hostfiles import Missing, Refused, content
 from reconciler.hostmounts import SILENT, Mounts
+from reconciler.model.digests import blake2b
 from reconciler.model.launch import Credentials
 from reconciler.model.parts import EnvFrom, FromFile
 from reconciler.model.program import ProgramSpec

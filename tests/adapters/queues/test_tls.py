@@ -1,6 +1,10 @@
 """Queues behind TLS: a certificate must be known and be the host's, unless one says otherwise."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -54,6 +58,30 @@ def test_one_of_another_host_is_refused(server: Any) -> None:
 
 def test_who_does_not_care_is_still_encrypted(server: Any) -> None:
     assert read(server.kind, server.asked(careless=True)).waiting == 0
+
+
+def test_a_controller_that_has_loaded_no_tls_yet_speaks_it_when_asked(server: Any) -> None:
+    script = """
+import json, sys
+from reconciler.interpreter import load_quickly, loaded
+load_quickly()
+import reconciler.app
+loaded()
+assert "_ssl" not in sys.modules
+from support.queue_rigs import failure, read
+kind, asked, refused = json.loads(sys.argv[1])
+print(read(kind, asked).waiting == 0, failure(kind, refused).reason)
+"""
+    asked = json.dumps([server.kind, server.asked(known=True), server.asked()])
+    tests = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {tests!r}){script}", asked],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == ["True", "AuthenticationFailed"]
 
 
 @pytest.mark.debian("redis-server")
