@@ -183,8 +183,8 @@ class App:
             daemon=self._daemon,
         )
         chores = Chores(clock, scheduling.later, lambda: loop.is_busy() or self._intake.is_settling)
-        publisher = Publisher(clock, store, builder, conditions.of, scheduling.later, chores)
-        loop.publisher = self._publisher = publisher
+        publisher = self._publisher = Publisher(clock, store, builder, conditions.of, scheduling.later, chores)
+        loop.publisher, self._intake.tidying.is_busy = publisher, loop.is_busy
         in_loop = self._loop.call_soon_threadsafe
         choosing = Choosing(scheduling, builder, WorkLogThreads(in_loop))
         loop.suspects = suspects = SuspectFiles(os.path.join(state_dir, "run"), careful=safe_mode)

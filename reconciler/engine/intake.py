@@ -25,6 +25,7 @@ from reconciler.engine.applying import (
     set_scan,
 )
 from reconciler.engine.findings import News, conditions_by_key, holds, only_known_kinds
+from reconciler.engine.tidying import BatchStore, Tidying
 from reconciler.model.identity import Key
 from reconciler.model.objects import (
     APPLYSET,
@@ -50,7 +51,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-class Store(Protocol):
+class Store(BatchStore, Protocol):
     """The part of the state directory that intake writes."""
 
     def load_accepted(self) -> tuple[dict[Key, Accepted], list[Problem]]: ...
@@ -106,6 +107,7 @@ class Intake:
         self._said: dict[Key, list[Condition]] = {}  # what `_standing` says about each object
         self._news = News()
         self._settling = asyncio.Lock()
+        self.tidying = Tidying(store, self._settling)
         self._begun: set[asyncio.Task[Any]] = set()
 
     # --- starting and ending ------------------------------------------------------------------------------------------
@@ -127,6 +129,7 @@ class Intake:
 
     async def start(self) -> None:
         """Settle what was applied, read all directories and go on watching them."""
+        self.tidying.begin()
         await self.settle_again()
         for directory in self._directories.values():
             await directory.start(self.take_scan)
@@ -135,11 +138,12 @@ class Intake:
         """Stop watching."""
         for directory in self._directories.values():
             await directory.close()
+        await self.tidying.close()
 
     @property
     def is_settling(self) -> bool:
         """Whether it is at the middle of a change."""
-        return self._settling.locked()
+        return self._settling.locked() and not self.tidying.holds_lock
 
     async def take_scan(self, scan: Scan) -> None:
         """A home looks different now."""
@@ -183,6 +187,7 @@ class Intake:
             await asyncio.sleep(0)
         if news:
             self._tell(standing)
+        self.tidying.begin()
 
     def _tell(self, changes: Sequence[Change]) -> None:
         try:

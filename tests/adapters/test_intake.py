@@ -135,6 +135,24 @@ async def test_a_new_controller_knows_what_is_in_force_and_announces_nothing(hou
     assert house.heard() == ""
 
 
+async def test_many_are_on_disk_before_they_are_announced_and_later_in_files_of_their_own(
+    house: House, folder: Folder
+) -> None:
+    folder.texts["many.yaml"] = "".join(program(f"p{number}") for number in range(60))
+    await house.intake.rescan()
+    assert house.store.has_batches
+    assert len(house.announced) == 60
+    before = dict(house.intake.objects)
+    await house.start()
+    assert (house.intake.objects, house.heard()) == (before, "")
+    while house.store.has_batches:
+        await asyncio.sleep(0)
+    assert len(os.listdir(house.state_dir / "accepted/Program")) == 60
+    await house.intake.close()
+    await house.start()
+    assert house.intake.objects == before
+
+
 async def test_apply_creates_configures_and_leaves_unchanged(house: House) -> None:
     assert await house.apply(program("web") + program("mail")) == ["Program/web created 1", "Program/mail created 1"]
     assert await house.apply(program("web", 2) + program("mail")) == [

@@ -17,6 +17,7 @@ kind: Program
 metadata: {{name: {}}}
 spec: {{command: [/bin/sleep, "1000"], replicas: 0}}
 """
+HUNDREDS = 400
 READ_SECONDS = PATIENCE_SECONDS = 180.0  # a few where nobody else wants the CPUs
 
 
@@ -65,3 +66,26 @@ def test_a_controller_that_asks_no_queue_maps_no_openssl(daemon: Daemon) -> None
     assert "_http_parser" in mapped, "what it needs is there"
     assert "libcrypto" not in mapped
     assert "libssl" not in mapped
+
+
+@pytest.mark.timeout(300)
+def test_killed_while_hundreds_come_it_knows_each_by_the_uid_that_it_was_given(daemon: Daemon) -> None:
+    daemon.portrait = daemon.output  # type: ignore[method-assign]
+    names = [f"p-{number}" for number in range(HUNDREDS)]
+    daemon.write("many.yaml", "".join(map(MANIFEST.format, names)))
+    daemon.start()
+    uids: dict[str, str] = {}
+    for _ in range(2):  # a third death within a minute is answered with safe mode
+        known = eventually(lambda: uids_of(daemon), "the first ones are known")
+        assert uids.items() <= known.items(), "nobody whom it has told of comes back as another, or not at all"
+        uids = known
+        daemon.kill_controller()
+    eventually(lambda: len(uids_of(daemon)) == HUNDREDS, "all are known")
+    accepted = daemon.state / "accepted"
+    eventually(lambda: not list((accepted / "batches").iterdir()), "each has a file of its own")
+    assert {path.name for path in (accepted / "Program").iterdir()} == {f"{name}.yaml" for name in names}
+    assert uids.items() <= uids_of(daemon).items()
+
+
+def uids_of(daemon: Daemon) -> dict[str, str]:
+    return {each["metadata"]["name"]: each["metadata"]["uid"] for each in daemon.client.programs()["items"]}

@@ -44,6 +44,24 @@ def replace_quickly(path: str, text: str) -> None:
     os.rename(_temporary(path), path)
 
 
+def replace_each_quickly(texts: Sequence[tuple[str, str]]) -> None:
+    """The same for many; `sync_all` makes them safe. Raises StateWriteFailed at the first that the disk refuses."""
+    path = ""
+    try:
+        for path, text in texts:
+            replace_quickly(path, text)
+    except OSError as error:
+        raise StateWriteFailed(path, error.strerror or str(error)) from error
+
+
+def sync_all(folder: str) -> None:
+    """Make all that was written to the file system of this folder safe from a power cut."""
+    try:
+        _sync_filesystem(folder)
+    except OSError as error:
+        raise StateWriteFailed(folder, error.strerror or str(error)) from error
+
+
 def flush(folders: Collection[str]) -> None:
     """Make renames and removals in these folders durable."""
     try:

@@ -13,14 +13,23 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+from reconciler.adapters.statefiles.accepted import AcceptedFiles
 from reconciler.adapters.statefiles.events import EventLog
 from reconciler.adapters.statefiles.files import flush, read_json, remove, replace_all, replace_quickly
+from reconciler.adapters.statefiles.layout import (
+    API_VERSION,
+    ENDING,
+    files_in,
+    json_lines,
+    key_of,
+    object_document,
+    path_of,
+)
 from reconciler.model.emit import to_yaml
 from reconciler.model.identity import Key
 from reconciler.model.objects import Accepted, Declaration, Inventory, SetChange, StateWriteFailed
 from reconciler.model.problems import Problem
 
-API_VERSION = "reconciler/v1"
 T = TypeVar("T")
 
 
@@ -29,6 +38,7 @@ class StateFiles:
 
     def __init__(self, state_dir: str) -> None:
         self._root = state_dir
+        self._accepted = AcceptedFiles(os.path.join(state_dir, "accepted"))
         self._status_written: dict[Key, str] = {}
         self._events = EventLog(os.path.join(state_dir, "events.jsonl"))
 
@@ -36,37 +46,32 @@ class StateFiles:
 
     def write_accepted(self, items: Sequence[Accepted]) -> None:
         """Put these in place, durably: all of them or, when the disk refuses, none."""
-        replace_all([(self._path("accepted", *item.key), _accepted_text(item)) for item in items])
+        self._accepted.write(items)
+
+    @property
+    def has_batches(self) -> bool:
+        """Whether some of it is written together, and not yet in files of its own."""
+        return self._accepted.has_batches
+
+    def settle_accepted(self, most: int) -> bool:
+        """Give files of their own to so many of those that were written together; whether there are more."""
+        return self._accepted.settle(most)
 
     def load_accepted(self) -> tuple[dict[Key, Accepted], list[Problem]]:
         """All that is in force, and what could not be read."""
-        return self._load_accepted(".yaml")
+        return self._accepted.load()
 
     def retire_accepted(self, keys: Collection[Key]) -> None:
-        """Not in force any more, but kept aside (`.leaving`): a later controller must know how to drain it."""
-        for key in keys:
-            path = self._path("accepted", *key)
-            # While a namesake that was deleted before still drains, this one has started nothing that could be left.
-            drains = os.path.exists(path + ".leaving")
-            remove(path, rename_to=None if drains else path + ".leaving")
-        flush({self._folder("accepted", key.kind) for key in keys})
+        """Not in force any more, but kept aside: a later controller must know how to drain it."""
+        self._accepted.retire(keys)
 
     def load_leaving(self) -> dict[Key, Accepted]:
         """What was retired and not yet forgotten."""
-        return self._load_accepted(".yaml.leaving")[0]
+        return self._accepted.load_leaving()
 
     def forget_accepted(self, key: Key) -> None:
         """Its last process is gone."""
-        remove(self._path("accepted", *key) + ".leaving")
-
-    def _load_accepted(self, ending: str) -> tuple[dict[Key, Accepted], list[Problem]]:
-        found: dict[Key, Accepted] = {}
-        problems: list[Problem] = []
-        for path in self._files("accepted", ending):
-            item = read_json(path, _accepted_from, problems)
-            if item is not None:
-                found[item.key] = item
-        return found, problems
+        self._accepted.forget(key)
 
     # incoming/: the commit point of an apply; manifests/ and applysets/: what it becomes
 
@@ -119,7 +124,7 @@ class StateFiles:
         path = self._path("overrides", *key)
         if document:
             head = {"apiVersion": API_VERSION, "kind": "Override", "metadata": {"name": key.name, "for": key.kind}}
-            replace_all([(path, _json_lines({**head, "spec": dict(document)}))])
+            replace_all([(path, json_lines({**head, "spec": dict(document)}))])
         else:
             remove(path)
 
@@ -130,14 +135,14 @@ class StateFiles:
         for path in self._files(f"overrides/{kind}", ".yaml"):
             override = read_json(path, lambda doc: read(dict(doc["spec"])), problems)
             if override is not None:
-                found[_key_of(path)] = override
+                found[key_of(path)] = override
         return found, problems
 
     def write_history(self, program: str, revision: str, document: Mapping[str, Any]) -> None:
         """Keep what a revision of a Program was made of. Not durable: thousands are written at a first load."""
         path = self._path("history", f"Program/{program}", revision)
         try:
-            replace_quickly(path, _json_lines(document))
+            replace_quickly(path, json_lines(document))
         except OSError as error:
             raise StateWriteFailed(path, error.strerror or str(error)) from error
 
@@ -206,64 +211,14 @@ class StateFiles:
         return os.path.join(self._root, *(part for part in parts if part))
 
     def _path(self, room: str, kind: str, name: str) -> str:
-        # Names were validated long before; that no path of ours leaves its room is not left to others.
-        for part in (*kind.split("/"), name):
-            if part in (".", "..") or "/" in part or "\0" in part:
-                raise ValueError(f"not a name: {part!r}")
-        return os.path.join(self._folder(room, kind), f"{name}.yaml")
+        return path_of(self._folder(room), kind, name)
 
-    def _files(self, room: str, ending: str = ".yaml") -> Iterator[str]:
-        """The files of a room, in a stable order; what a crash left half-written begins with a dot."""
-        for folder, folders, names in os.walk(self._folder(room)):
-            folders.sort()
-            for name in sorted(names):
-                if name.endswith(ending) and not name.startswith("."):
-                    yield os.path.join(folder, name)
-
-
-def _key_of(path: str) -> Key:
-    folder, name = os.path.split(path)
-    return Key(os.path.basename(folder), name.removesuffix(".yaml"))
-
-
-def _json_lines(document: Mapping[str, Any]) -> str:
-    """JSON, which is YAML too, with a line for each part, so that a person can read it and `diff` it."""
-    lines = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in document.items()]
-    return "{\n" + ",\n".join(lines) + "\n}\n"
-
-
-def _object(item: Accepted | Declaration, **metadata: Any) -> dict[str, Any]:
-    head = {"name": item.name, "labels": dict(item.labels), "annotations": dict(item.annotations), **metadata}
-    return {"apiVersion": API_VERSION, "kind": item.kind, "metadata": head, "spec": dict(item.canonical)}
-
-
-def _accepted_text(item: Accepted) -> str:
-    source = {"home": item.home, "file": item.file, "line": item.line, "suspect": item.suspect}
-    return _json_lines(
-        _object(item, uid=item.uid, generation=item.generation, createdAt=item.created_at, source=source)
-    )
-
-
-def _accepted_from(document: Any) -> Accepted:
-    metadata, source = document["metadata"], document["metadata"]["source"]
-    return Accepted(
-        kind=str(document["kind"]),
-        name=str(metadata["name"]),
-        uid=str(metadata["uid"]),
-        generation=int(metadata["generation"]),
-        canonical=document["spec"],
-        labels=dict(metadata["labels"]),
-        annotations=dict(metadata["annotations"]),
-        home=str(source["home"]),
-        file=str(source["file"]),
-        line=int(source["line"]),
-        suspect=bool(source["suspect"]),
-        created_at=float(metadata.get("createdAt", 0.0)),
-    )
+    def _files(self, room: str, ending: str = ENDING) -> Iterator[str]:
+        return files_in(self._folder(room), ending)
 
 
 def _stored_text(applyset: str, item: Declaration) -> str:
-    return _json_lines(_object(item, source={"applyset": applyset, "line": item.line}))
+    return json_lines(object_document(item, source={"applyset": applyset, "line": item.line}))
 
 
 def _stored_from(document: Any) -> tuple[str, Declaration]:
@@ -281,7 +236,7 @@ def _stored_from(document: Any) -> tuple[str, Declaration]:
 def _inventory_text(inventory: Inventory) -> str:
     members = [list(key) for key in inventory.members]
     head = {"apiVersion": API_VERSION, "kind": "ApplySet", "metadata": {"name": inventory.applyset}}
-    return _json_lines({**head, "spec": {"members": members, "origin": list(inventory.origin)}})
+    return json_lines({**head, "spec": {"members": members, "origin": list(inventory.origin)}})
 
 
 def _inventory_from(document: Any) -> Inventory:
