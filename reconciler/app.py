@@ -4,7 +4,7 @@ Started by the keeper, which hands in the control socket and the API's listening
 there is one way to start (take over what is there) and one way to stop (leave what is there, or drain it first).
 """
 
-from reconciler.interpreter import end, load_quickly, loaded, settle_memory
+from reconciler.interpreter import end, load_quickly, loaded, settle_memory, sparing
 
 if __name__ == "__main__":
     load_quickly()
@@ -184,7 +184,7 @@ class App:
         )
         chores = Chores(clock, scheduling.later, lambda: loop.is_busy() or self._intake.is_settling)
         publisher = self._publisher = Publisher(clock, store, builder, conditions.of, scheduling.later, chores)
-        loop.publisher, self._intake.tidying.is_busy = publisher, loop.is_busy
+        loop.publisher, self._intake.tidying.is_busy, self._intake.sparing = publisher, loop.is_busy, sparing
         in_loop = self._loop.call_soon_threadsafe
         choosing = Choosing(scheduling, builder, WorkLogThreads(in_loop))
         loop.suspects = suspects = SuspectFiles(os.path.join(state_dir, "run"), careful=safe_mode)

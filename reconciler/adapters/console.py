@@ -49,6 +49,9 @@ def start_logging(level: str) -> logging.handlers.QueueListener:
     root = logging.getLogger()
     root.handlers[:] = [_LossyHandler(lines)]
     root.setLevel(level.upper())
+    # Of a record we show neither place nor thread: to look for them takes as long as all the rest of a line.
+    logging._srcfile = None  # as the documentation of logging has it
+    logging.logThreads = logging.logMultiprocessing = logging.logProcesses = False
     logging.raiseExceptions = False  # a standard error that is gone is no reason to say so on it
     listener = logging.handlers.QueueListener(lines, stream)
     listener.start()

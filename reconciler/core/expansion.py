@@ -11,6 +11,7 @@ for them. Pure; knows neither specs nor processes.
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 LONGEST_BYTES = 128 * 1024 - 1
@@ -18,6 +19,12 @@ LONGEST_BYTES = 128 * 1024 - 1
 
 QUOTED = 20
 """Characters of something that is no reference, and has no end that we know of, in a warning."""
+
+NUMBER_CHARACTERS = 24
+"""Of an ordinal or a count that is still to be filled in: more than any has that is meant."""
+
+KNOWN_CHARACTERS = 256
+"""Longer texts are taken apart each time."""
 
 DEEPEST = 32
 """Variables that name variables that name variables: nobody means more than a few."""
@@ -59,6 +66,10 @@ def compiled(text: str) -> Text:
     """Take a text apart at its references; `$$` becomes a dollar here."""
     if "$" not in text:
         return text
+    return _known(text) if len(text) <= KNOWN_CHARACTERS else _taken_apart(text)
+
+
+def _taken_apart(text: str) -> Text:
     pieces: list[Piece] = []
     end = 0
     for match in _REFERENCE.finditer(text):
@@ -66,6 +77,9 @@ def compiled(text: str) -> Text:
         end = match.end()
     pieces.append(text[end:])
     return _joined(pieces)
+
+
+_known = lru_cache(maxsize=128)(_taken_apart)  # most Programs write what others write: where logs go, process names
 
 
 def _piece(match: re.Match[str]) -> Piece:
@@ -95,6 +109,11 @@ def _joined(pieces: Iterable[Piece]) -> Text:
     if not merged:
         return ""
     return merged[0] if len(merged) == 1 and isinstance(merged[0], str) else tuple(merged)
+
+
+def _size(piece: Piece) -> int:
+    """How many characters it is, or about so many as it will be."""
+    return len(piece) if isinstance(piece, str) else NUMBER_CHARACTERS
 
 
 def escaped(text: str) -> str:
@@ -179,18 +198,20 @@ class Scope:
         secret = False
         size = 0
         for part in parts:
-            value = self._put_in(field, part)
-            secret = secret or (isinstance(part, Reference) and self._is_secret(part.name))
-            size += len(value) if isinstance(value, str) else sum(map(len, map(str, value)))
+            value: Text
+            if isinstance(part, Reference):
+                value = self._put_in(field, part)
+                secret = secret or self._is_secret(part.name)
+            else:
+                value = part if isinstance(part, str) else (part,)
+            size += len(value) if isinstance(value, str) else sum(map(_size, value))
             if size > LONGEST_BYTES:  # also the end of variables that double each other
                 self._warn(field, "grows beyond 128 KiB when it is expanded, and stays as written")
                 return text, False
             pieces += (value,) if isinstance(value, str) else value
         return _joined(pieces), secret
 
-    def _put_in(self, field: str, part: Piece) -> Text:
-        if not isinstance(part, Reference):
-            return part if isinstance(part, str) else (part,)
+    def _put_in(self, field: str, part: Reference) -> Text:
         if part.name == "PROGRAM":
             return self._program
         value = self.value(part.name) if part.name else None

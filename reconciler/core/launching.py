@@ -153,8 +153,8 @@ def template(
     def warn(at: str, what: str) -> None:
         warnings.append(Doubt(at, what))
 
-    scope, variables = _environment(spec, facts, name, revision, state_dir, warn)
-    environment = {variable: scope.value(variable) or "" for variable in variables}
+    scope, literals, texts = _environment(spec, facts, name, revision, state_dir, warn)
+    environment = {**literals, **{variable: scope.value(variable) or "" for variable in texts}}
     argv, secret_command = _command(spec, scope)
     if secret_command:
         warn("command", "holds a value from a file, and every user of this host can see it in `ps`")
@@ -180,8 +180,8 @@ def template(
 
 def _environment(
     spec: ProgramSpec, facts: Facts, name: str, revision: str, state_dir: str, warn: Callable[[str, str], None]
-) -> tuple[Scope, list[str]]:
-    """The scope of all texts, and the names of the variables that the process gets; later layers win."""
+) -> tuple[Scope, dict[str, str], dict[str, str]]:
+    """The scope of all texts, and the variables that the process gets: as they are, and above them texts."""
     ours = {
         "RECONCILER_PROGRAM": escaped(name),
         "RECONCILER_REPLICA": "$(REPLICA)",
@@ -196,7 +196,7 @@ def _environment(
     texts = written_values(spec) | ours
     literals = {**facts.outer, **facts.values}
     scope = Scope(texts, literals, program=name, secrets=facts.secrets, warn=warn)
-    return scope, list(literals | texts)
+    return scope, literals, texts
 
 
 def _command(spec: ProgramSpec, scope: Scope) -> tuple[tuple[Text, ...], bool]:

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, ParamSpec, Protocol, TypeVar
 
@@ -108,6 +109,8 @@ class Intake:
         self._news = News()
         self._settling = asyncio.Lock()
         self.tidying = Tidying(store, self._settling)
+        self.sparing: Callable[[int], AbstractContextManager[object]] = lambda changes: nullcontext()
+        """Around the announcement of so many changes."""
         self._begun: set[asyncio.Task[Any]] = set()
 
     # --- starting and ending ------------------------------------------------------------------------------------------
@@ -182,9 +185,10 @@ class Intake:
             self._standing, self._said = standing, conditions_by_key(standing)
         # Ten thousand are announced by portions: whoever listens shall not hold up the loop. And not before all are
         # written: a thread that writes while this one decides waits for the interpreter after each call of the kernel.
-        for start in range(0, len(done), PORTION):
-            self._tell(done[start : start + PORTION])
-            await asyncio.sleep(0)
+        with self.sparing(len(done)):
+            for start in range(0, len(done), PORTION):
+                self._tell(done[start : start + PORTION])
+                await asyncio.sleep(0)
         if news:
             self._tell(standing)
         self.tidying.begin()

@@ -110,7 +110,6 @@ class Programs:
     def _create(self, accepted: Accepted) -> None:
         controlled = self.control(accepted, Ledger(), Overrides())
         self.inherit(controlled)
-        self.refresh(controlled)
         effect = effect_of(None, controlled.desired, NO_PROCESSES, Edit())
         self._announce(controlled, effect)
         self.revisions.remember(controlled)
@@ -133,8 +132,9 @@ class Programs:
         if built.template is None and ledger.memory.progress_revision:
             # Content that is missing now was part of the revision: nothing is stopped for one that cannot start.
             built.revision = ledger.memory.progress_revision
-        desired = self.desired(accepted, built, overrides, (), self.phase, None)
-        controlled = Controlled(accepted, built, desired, ledger, overrides)
+        templates = {} if built.template is None else {built.revision: built.template}
+        desired = self.desired(accepted, built, overrides, templates, self.phase, None)
+        controlled = Controlled(accepted, built, desired, ledger, overrides, templates=templates)
         self.by_name[accepted.name] = controlled
         return controlled
 

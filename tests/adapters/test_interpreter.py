@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.interpreter import NO_PLUGINS, load_quickly, loaded, settle_memory
+from reconciler.interpreter import NO_PLUGINS, load_quickly, loaded, settle_memory, sparing
 
 
 @pytest.fixture
@@ -26,6 +26,26 @@ def test_is_at_work_once_the_memory_is_settled(collector: None) -> None:
     settle_memory()
     assert gc.isenabled()
     assert gc.get_freeze_count() > 0, "what was loaded is not looked at again"
+
+
+def test_looks_at_nothing_while_thousands_are_made_that_stay_and_not_at_them_later(collector: None) -> None:
+    gc.enable()
+    frozen = gc.get_freeze_count()
+    with sparing(10_000):
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    assert gc.get_freeze_count() > frozen
+
+
+@pytest.mark.parametrize(("objects", "enabled"), [(10, True), (10_000, False)])
+def test_a_few_are_not_worth_that_and_who_has_stopped_it_keeps_it_so(
+    collector: None, objects: int, enabled: bool
+) -> None:
+    (gc.enable if enabled else gc.disable)()
+    frozen = gc.get_freeze_count()
+    with sparing(objects):
+        assert gc.isenabled() is enabled
+    assert (gc.isenabled(), gc.get_freeze_count()) == (enabled, frozen)
 
 
 @pytest.mark.parametrize("before", [None, "logfire"])

@@ -28,11 +28,13 @@ class AcceptedFiles:
 
     def write(self, items: Sequence[Accepted]) -> None:
         """Put these in place, durably: all of them or, when the disk refuses, none."""
-        files = [self._as_file(item) for item in items]
-        if len(items) >= MANY or self._batches.holds([item.key for item in items]):
+        keys = [item.key for item in items]
+        for key in keys:
+            path_of(self._room, *key)  # what has no place of its own is refused before anything is written
+        if len(items) >= MANY or self._batches.holds(keys):
             self._batches.write(items)
         else:
-            replace_all(files)
+            replace_all([self._as_file(item) for item in items])
 
     @property
     def has_batches(self) -> bool:
