@@ -8,7 +8,6 @@ Not for modules of ours: what is loaded late may be of another release by then.
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from importlib.abc import Loader
 from importlib.machinery import ModuleSpec, PathFinder
 from pkgutil import iter_modules
 from types import ModuleType, TracebackType
@@ -39,11 +38,12 @@ class Postponed:
         """What the import system asks: where the module is, and who loads it."""
         spec = PathFinder.find_spec(name, path, target) if name in self._names else None
         if spec is not None and spec.loader is not None:
-            spec.loader = _Waiting(spec.loader, self._given)
+            waiting: Any = _Waiting(spec.loader, self._given)  # a Loader, whose class would bring importlib.resources
+            spec.loader = waiting
         return spec
 
 
-class _Waiting(Loader):
+class _Waiting:
     """A loader that leaves a module empty, but for what is given and a `__getattr__` that fills it."""
 
     def __init__(self, loader: Any, given: Mapping[str, Any]) -> None:
