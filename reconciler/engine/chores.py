@@ -31,6 +31,10 @@ class Chores:
         if len(self._waiting) == 1:
             self._later(0.0, self._do_some)
 
+    def must_wait(self, since: float, at_most: float) -> bool:
+        """Whether passes go first before what waits since then: they do so for some seconds at most."""
+        return self._is_busy() and self._clock.now() - since < at_most
+
     def finish(self, until: float = NEVER) -> int:
         """Do all of it now, or as much as there is time for. How many are left."""
         while self._waiting and self._clock.now() < until:
@@ -41,11 +45,10 @@ class Chores:
         until = self._clock.now() + PORTION_SECONDS
         while self._waiting:
             since, chore = self._waiting[0]
-            now = self._clock.now()
-            if self._is_busy() and now - since < BUSY_SECONDS:
+            if self.must_wait(since, BUSY_SECONDS):
                 self._later(RETRY_SECONDS, self._do_some)
                 return
-            if now >= until:
+            if self._clock.now() >= until:
                 self._later(PAUSE_SECONDS, self._do_some)
                 return
             self._waiting.popleft()

@@ -26,6 +26,8 @@ FIRST_FLUSH_SECONDS = 0.1
 FLUSH_SECONDS = 1.0
 REFUSED_SECONDS = 5.0
 TELL_SECONDS = 0.01
+TELL_BUSY_SECONDS = 1.0  # so long passes go first
+TELL_RETRY_SECONDS = 0.05  # while they do
 TOLD_AT_ONCE = 50  # whatever happened at once, other work has its turn in between
 EVENTS_KEPT = 5000
 EVENTS_AT_ONCE = 20
@@ -101,7 +103,7 @@ class Publisher:
         self._watchers: set[asyncio.Queue[Message]] = set()
         self._event_watchers: set[asyncio.Queue[dict[str, Any]]] = set()
         self._events: deque[dict[str, Any]] = deque(maxlen=EVENTS_KEPT)
-        self._untold: deque[Callable[[], None]] = deque()  # what is still to be put into words, in order
+        self._untold: deque[tuple[float, Callable[[], None]]] = deque()  # to be put into words, in order; since when
         self._budgets: dict[str, Budget] = {}
 
     # --- objects ------------------------------------------------------------------------------------------------------
@@ -271,19 +273,24 @@ class Publisher:
         self._tell_soon(lambda: self._record(wall, name, kind, reason, message, {}, about))
 
     def _tell_soon(self, tell: Callable[[], None]) -> None:
-        """Words, files and terminals can wait for a moment; a process that is to be replaced shall not."""
+        """Words, files and terminals can wait for a moment; a process that is to be started shall not."""
         if not self._untold:
             self._later(TELL_SECONDS, self._tell_some)
-        self._untold.append(tell)
+        self._untold.append((self._clock.now(), tell))
 
     def _tell_some(self) -> None:
+        if not self._untold:
+            return  # somebody asked, and was told
+        if self.chores.must_wait(self._untold[0][0], TELL_BUSY_SECONDS):
+            self._later(TELL_RETRY_SECONDS, self._tell_some)
+            return
         self._tell(TOLD_AT_ONCE)
         if self._untold:
             self._later(TELL_SECONDS, self._tell_some)
 
     def _tell(self, at_most: int) -> None:
         for _ in range(min(at_most, len(self._untold))):
-            self._untold.popleft()()
+            self._untold.popleft()[1]()
 
     def _record(
         self,

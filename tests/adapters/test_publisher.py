@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 
 from reconciler.engine.chores import BUSY_SECONDS, RETRY_SECONDS, Chores
-from reconciler.engine.publish import FIRST_FLUSH_SECONDS, FLUSH_SECONDS, Publisher
+from reconciler.engine.publish import (
+    FIRST_FLUSH_SECONDS,
+    FLUSH_SECONDS,
+    TELL_BUSY_SECONDS,
+    TELL_SECONDS,
+    Publisher,
+)
 from reconciler.model.identity import Key
 from reconciler.model.objects import Accepted
 from support.fakes import FakeClock
@@ -31,6 +37,7 @@ class House:
         self.schedule = Schedule(self.clock)
         self.busy = False
         self.written: list[float] = []
+        self.told: list[tuple[str, float]] = []
         self.number = 0
         nobody: Any = None
         later = self.schedule.later
@@ -51,6 +58,7 @@ class House:
         return None
 
     def append_event(self, event: Mapping[str, Any]) -> str | None:
+        self.told.append((event["message"], round(self.clock.now() - self.began, 3)))
         return None
 
     def change(self) -> None:
@@ -138,3 +146,43 @@ def test_what_was_removed_meanwhile_is_not_written(house: House) -> None:
     house.publisher.removed(house.shown)
     house.pass_time(5)
     assert house.written == []
+
+
+def test_what_happened_is_told_a_moment_later(house: House) -> None:
+    house.publisher.event("one", "Normal", "Testing", "first")
+    house.publisher.event("one", "Normal", "Testing", "second")
+    assert house.told == []
+    house.pass_time(5)
+    assert house.told == [("first", TELL_SECONDS), ("second", TELL_SECONDS)]
+
+
+def test_words_come_after_passes_that_wait(house: House) -> None:
+    house.busy = True
+    house.publisher.event("one", "Normal", "Testing", "it")
+    house.pass_time(0.5)
+    assert house.told == []
+    house.busy = False
+    house.pass_time(0.1)
+    assert [message for message, _ in house.told] == ["it"]
+
+
+def test_but_no_later_than_a_second(house: House) -> None:
+    house.busy = True
+    house.publisher.event("one", "Normal", "Testing", "early")
+    house.pass_time(0.9)
+    house.publisher.event("one", "Normal", "Testing", "late")
+    house.pass_time(5)
+    (_, early), (_, late) = house.told
+    assert TELL_BUSY_SECONDS <= early <= TELL_BUSY_SECONDS + 0.1
+    assert late <= 0.9 + TELL_BUSY_SECONDS + 0.1
+
+
+def test_whoever_asks_is_told_at_once_and_nobody_twice(house: House) -> None:
+    house.busy = True
+    house.publisher.event("one", "Normal", "Testing", "it")
+    assert [event["message"] for event in house.publisher.events("one")] == ["it"]
+    house.pass_time(0.3)
+    house.publisher.event("one", "Normal", "Testing", "more")
+    house.busy = False
+    house.pass_time(5)
+    assert [message for message, _ in house.told] == ["it", "more"]
