@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from reconciler.postponing import Postponed
 
 MANY = 1000
+ALL_AFTER = 20_000_000  # so many objects have to come and not go until all of them are looked at
 NO_PLUGINS = "PYDANTIC_DISABLE_PLUGINS"
 SELDOM = ("ssl", "asyncio.sslproto", "hashlib", "secrets")
 """Of the standard library: imported by others, and needed only when a queue is asked. OpenSSL takes 5 MiB."""
@@ -53,14 +54,16 @@ def loaded() -> None:
     _found.clear()
 
 
-def settle_memory(objects: int = 20_000) -> None:
-    """What was imported and built stays: let the garbage collector look at what comes and goes, and less often.
+def settle_memory(objects: int = 2_000) -> None:
+    """What was imported and built stays: let the garbage collector look at what comes and goes only.
 
-    `objects`: how many have to come and not go until they are looked at. Not collected before: a thousand small objects
-    of what was loaded are in circles, and to find them takes longer than to read a hundred manifests.
+    `objects`: how many have to come and not go until the young ones are looked at. Each connection that was served
+    leaves six in a circle, a kilobyte that nothing else finds. All are looked at as rarely as can be. Not collected
+    before: a thousand small objects of what was loaded are in circles, and to find them takes longer than to read a
+    hundred manifests.
     """
     gc.freeze()
-    gc.set_threshold(objects, 4, 250)  # the second look is at four times as many: 30 ms at most
+    gc.set_threshold(objects, 20, ALL_AFTER // (20 * objects))
     gc.enable()
 
 
@@ -70,6 +73,7 @@ def sparing(objects: int) -> Iterator[None]:
     if objects < MANY or not gc.isenabled():
         yield
         return
+    gc.collect(1)  # what is in circles now would stay, too
     gc.disable()
     try:
         yield

@@ -1,15 +1,21 @@
-"""What a controller loads without, and that its garbage collector is at work once it has loaded."""
+"""What a controller loads without, and that its garbage collector is at work, and often enough, once it has loaded."""
 
 import gc
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from reconciler.interpreter import NO_PLUGINS, load_quickly, loaded, settle_memory, sparing
+from support.fake_engine import FakeEngine
+from support.served import serving
+
+CONNECTIONS = 600
+HELD = 400  # of a kilobyte each
 
 
 @pytest.fixture
@@ -37,6 +43,18 @@ def test_looks_at_nothing_while_thousands_are_made_that_stay_and_not_at_them_lat
     assert gc.get_freeze_count() > frozen
 
 
+def test_what_was_in_circles_before_that_does_not_stay(collector: None) -> None:
+    class Circle:
+        def __init__(self) -> None:
+            self.itself = self
+
+    settle_memory()
+    circle = weakref.ref(Circle())
+    with sparing(10_000):
+        pass
+    assert circle() is None
+
+
 @pytest.mark.parametrize(("objects", "enabled"), [(10, True), (10_000, False)])
 def test_a_few_are_not_worth_that_and_who_has_stopped_it_keeps_it_so(
     collector: None, objects: int, enabled: bool
@@ -46,6 +64,22 @@ def test_a_few_are_not_worth_that_and_who_has_stopped_it_keeps_it_so(
     with sparing(objects):
         assert gc.isenabled() is enabled
     assert (gc.isenabled(), gc.get_freeze_count()) == (enabled, frozen)
+
+
+def test_finds_what_connections_leave_in_circles_before_it_is_much(collector: None, tmp_path: Path) -> None:
+    settle_memory()
+    most = 0
+    with serving(tmp_path, FakeEngine) as served:
+        for _ in range(CONNECTIONS):
+            status, _answer = served.ask("GET", "/healthz")
+            assert status == 200
+            most = max(most, transports())
+    assert most < HELD, f"{most} closed connections of {CONNECTIONS} were still in memory"
+
+
+def transports() -> int:
+    """How many servers' ends of connections are in memory, closed ones included."""
+    return sum(type(each).__name__ == "_SelectorSocketTransport" for each in gc.get_objects())
 
 
 @pytest.mark.parametrize("before", [None, "logfire"])

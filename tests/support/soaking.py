@@ -3,9 +3,11 @@
 Run-once Programs whose processes end at once are respawned as fast as the machine allows; manifests change all the
 while. Memory is that behind which is no file: of the journal's segment, more or less is mapped. What a process takes
 while it warms up (caches, tables, buffers that grow to their bounds) is no leak, so the comparison begins after a
-warm-up; and a leak grows with the work, so it is compared how much it grew between the marks.
+warm-up; and a leak grows with the work, so it is compared how much it grew between the marks. The list of events has
+its bound from the beginning: an earlier controller has told as many as are kept.
 """
 
+import json
 import os
 import statistics
 import time
@@ -13,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from reconciler.engine.publish import EVENTS_KEPT
 from support.daemon import Daemon, eventually
 
 REPLICAS = 50
@@ -59,6 +62,7 @@ class Soak:
         for number in range(STABLE_PROGRAMS):
             daemon.declare(f"calm-{number}", "/bin/sleep", "100000", replicas=2, min_ready="0s")
         self._declare_changing()
+        self._tell_earlier_events()
         daemon.start()
         daemon.until_running("calm-0", 2)
         eventually(lambda: self.respawns() > 0, "it respawns")
@@ -114,6 +118,16 @@ class Soak:
             self.daemon.client.rescan()
         wanted = str(self.reloads)
         eventually(lambda: self.daemon.object("changing")["spec"]["env"]["N"] == wanted, f"reload {wanted} is in force")
+
+    def _tell_earlier_events(self) -> None:
+        """As many as are kept, and such as this load makes."""
+        self.daemon.state.mkdir(mode=0o700)
+        cause = "RevisionChanged"
+        with open(self.daemon.state / "events.jsonl", "w", encoding="utf-8") as file:
+            for number in range(EVENTS_KEPT):
+                about = {"at": 1e9 + number, "type": "Normal", "kind": "Program", "name": "changing"}
+                said = {"reason": "Stopping", "message": f"stop 0, pid {number} ({cause})", "count": 1}
+                file.write(json.dumps({**about, **said, "cause": cause, "ordinal": 0}) + "\n")
 
     def _declare_changing(self) -> None:
         self.daemon.declare("changing", "/bin/sleep", "100000", env={"N": str(self.reloads)}, min_ready="0s")
