@@ -71,7 +71,7 @@ class LinuxProcessTable:
         self._exited: Callable[[ExitReport], None] = lambda _: None
         self._subreaper_pid = subreaper_pid
         self._marked = can_mark()
-        self._trees = Trees(clock, self._watches, marked=self._marked)
+        self._trees = Trees(clock, self._watches, self._marks, marked=self._marked)
         self.keep_up = self._trees.keep_up
         self._remains: dict[ProcessId, int] = {}  # trees without a main process, and their birthmarks
         self._condemned: set[ProcessId] = set()  # trees that have been killed and may not be empty yet
@@ -336,6 +336,11 @@ class LinuxProcessTable:
     def _drop(self, watch: _Watch) -> None:
         del self._by_pidfd[watch.pidfd]
         del self._watches[watch.process.pid]
+
+    def _marks(self) -> set[int]:
+        """The birthmarks of all whose trees we may still be asked about."""
+        watched = (*self._watches.values(), *self._unreported.values())
+        return {*(watch.mark for watch in watched), *self._remains.values()}
 
     def _by_process(self, process: ProcessId) -> _Watch | None:
         watch = self._watches.get(process.pid)

@@ -10,7 +10,7 @@ now and then although nothing ended (`keep_up`) has little to look at when somet
 import os
 import resource
 import signal
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from itertools import chain
 
 from reconciler.adapters.processes import procfs
@@ -35,6 +35,7 @@ _KILL_ROUNDS = 60
 _KILL_SECONDS = 0.02  # the loop has other things to do
 _FREEZE_AFTER_ROUNDS = 3
 _PRUNE_AT = 128
+_FEW_TREES = 64
 
 
 def can_mark() -> bool:
@@ -45,14 +46,19 @@ def can_mark() -> bool:
 class Trees:
     """All living processes that descend from a spawn, by birthmark; the unmarked by session.
 
-    `mains` are the pids of main processes that are watched: they are nobody's leftovers.
+    `mains` are the pids of main processes that are watched: they are nobody's leftovers. `ours`: the birthmarks of all
+    whose trees we are asked about, until we are told to `forget` them.
     """
 
-    def __init__(self, clock: Clock, mains: Container[int], *, marked: bool) -> None:
+    def __init__(
+        self, clock: Clock, mains: Container[int], ours: Callable[[], Container[int]], *, marked: bool
+    ) -> None:
         self._clock = clock
         self._mains = mains
+        self._ours = ours
         self._marked = marked
         self._kin: dict[int, dict[int, int]] = {}  # birthmark -> pid -> start ticks
+        self._many = _FEW_TREES  # from so many on it is looked which of them are left of others
         self._sessions: dict[int, dict[int, int]] = {}  # pid of a main process -> pid -> start ticks
         self._unborn: dict[int, float] = {}  # pid -> until when to ask again
         self._unborn_at = 0.0
@@ -62,6 +68,10 @@ class Trees:
         self._loadavg_fd = _open_loadavg()
         self._pid_max = int(_first_word("/proc/sys/kernel/pid_max") or 0)
         self._round: bool | None = None  # of exits, if one is on: whether all who came before it have been met
+
+    def __len__(self) -> int:
+        """How many trees are known, those of others included."""
+        return len(self._kin) + len(self._sessions)
 
     def close(self) -> None:
         """Let the descriptor go."""
@@ -253,11 +263,23 @@ class Trees:
         stat = procfs.read_stat(pid)
         if stat is None or not stat.alive:
             return False
+        if mark and mark not in self._kin and len(self._kin) >= self._many:
+            self._forget_others()
         tree = self._kin.setdefault(mark, {}) if mark else self._sessions.setdefault(leader, {})
         tree[pid] = stat.start_ticks
         if len(tree) % _PRUNE_AT == 0:
             _prune(tree)
         return True
+
+    def _forget_others(self) -> None:
+        """Of another controller's trees nobody says when they are empty. Asked again when there are twice as many."""
+        ours = self._ours()
+        for mark, tree in list(self._kin.items()):
+            if mark not in ours:
+                _prune(tree)
+                if not tree:
+                    del self._kin[mark]
+        self._many = max(_FEW_TREES, 2 * len(self._kin))
 
     def _leader_of(self, pid: int) -> int:
         """The main process in whose session this one is, or 0."""
