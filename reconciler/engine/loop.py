@@ -253,6 +253,14 @@ class Loop:
         self._queue.pop(controlled, None)
         self.starts.waits(controlled, 0)
 
+    def remember(self, name: str, ledger: Ledger) -> None:
+        """A namesake may come soon. Who left longest ago is forgotten first, as soon as nothing of it counts."""
+        self.departed.pop(name, None)
+        self.departed[name] = ledger  # the last one now
+        now = self._clock.now()
+        while self.departed and _is_over(self.departed[first := next(iter(self.departed))], now):
+            del self.departed[first]
+
     def _look_at_journal(self) -> None:
         """Begin it anew when that is due. A disk that takes nothing is asked again each second, and all are told."""
         journal = self._journal
@@ -277,9 +285,12 @@ class Loop:
         """Let the journal begin anew with what is known."""
         now = self._clock.now()
         self._checkpoint_at = now + CHECKPOINT_SECONDS
-        for name, ledger in list(self.departed.items()):
-            if ledger.departed is None or ledger.departed.until <= now:
-                del self.departed[name]
+        self.departed = {name: ledger for name, ledger in self.departed.items() if not _is_over(ledger, now)}
         known = [(controlled.uid, controlled.ledger) for controlled in self.programs.values()]
         known += [(ledger.departed.uid, ledger) for ledger in self.departed.values() if ledger.departed is not None]
         self._journal.checkpoint(encode(record) for uid, ledger in known for record in snapshot(uid, ledger))
+
+
+def _is_over(ledger: Ledger, now: float) -> bool:
+    """Whether a namesake that comes now takes over nothing of what departed."""
+    return ledger.departed is None or ledger.departed.until <= now

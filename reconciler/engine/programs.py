@@ -177,7 +177,7 @@ class Programs:
         """The last process of a deleted Program is gone."""
         name, until = controlled.name, self._clock.now() + controlled.desired.backoff.reset_after
         self._loop.observer.record(controlled, Departed(controlled.uid, name, until))
-        self._loop.departed[name] = controlled.ledger
+        self._loop.remember(name, controlled.ledger)
         self._loop.actuator.close_streams(controlled)
         self._loop.forget(controlled)
         del self.by_name[name]
