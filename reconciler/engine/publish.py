@@ -9,6 +9,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from sys import intern
 from typing import Any, Protocol
 
 from reconciler.core.plan import Action, Forget, Kill, Rest, Start, Stop
@@ -33,6 +34,7 @@ EVENTS_KEPT = 5000
 EVENTS_AT_ONCE = 20
 EVENTS_PER_SECOND = 0.5
 WATCH_QUEUE_LENGTH = 10_000
+LONGEST_WORD = 63  # of a name or a reason; what is longer was said once
 _UNTOLD = (Forget, Rest)
 
 log = logging.getLogger("reconciler")
@@ -223,7 +225,7 @@ class Publisher:
         known = {"at": float, "type": str, "kind": str, "name": str, "reason": str, "message": str, "count": int}
         for event in events:
             if all(isinstance(event.get(field), kind) for field, kind in known.items()):
-                self._events.append(dict(event))
+                self._events.append({intern(field): _shared(value) for field, value in event.items()})
 
     def acts(self, controlled: Controlled, action: Action) -> None:
         """An action is carried out: an event, unless it is the ordinary life of a runOnce worker."""
@@ -238,7 +240,7 @@ class Publisher:
         message = _action_text(action) + _left_out_text(left_out)
         reason = {Start: "Starting", Stop: "Stopping", Kill: "Killing"}[type(action)]
         kind = "Warning" if isinstance(action, Kill) else "Normal"
-        self._record(wall, name, kind, reason, message, {"cause": str(action.cause), "ordinal": action.ordinal})
+        self._record(wall, name, kind, reason, message, {"cause": action.cause.value, "ordinal": action.ordinal})
 
     def failed(self, controlled: Controlled, ordinal: int) -> None:
         """A run failed, could not begin, or ended unseen: say how, and when the next one begins."""
@@ -313,7 +315,7 @@ class Publisher:
             "at": wall,
             "type": kind,
             "kind": about,
-            "name": name,
+            "name": _shared(name),
             "reason": reason,
             "message": message,
             "count": 1,
@@ -363,6 +365,11 @@ def _offer(queue: asyncio.Queue[Any], item: Any) -> None:
         queue.put_nowait(item)
     except asyncio.QueueFull:
         pass  # whoever reads so slowly is cut off by the server, which sees the full queue
+
+
+def _shared(value: Any) -> Any:
+    """A word as the other events have it, too: thousands are kept, and each manifest that is read has words anew."""
+    return intern(value) if type(value) is str and len(value) <= LONGEST_WORD else value
 
 
 def _left_out_text(left_out: int) -> str:

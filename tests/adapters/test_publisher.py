@@ -1,5 +1,9 @@
-"""When a status file is written: soon, at most once a second, and after the passes that wait, up to a bound."""
+"""When a status file is written: soon, at most once a second, and after the passes that wait, up to a bound.
 
+And what is kept of what was told: so many events, in little room, and nothing of an object that is gone.
+"""
+
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +12,7 @@ import pytest
 
 from reconciler.engine.chores import BUSY_SECONDS, RETRY_SECONDS, Chores
 from reconciler.engine.publish import (
+    EVENTS_KEPT,
     FIRST_FLUSH_SECONDS,
     FLUSH_SECONDS,
     TELL_BUSY_SECONDS,
@@ -186,3 +191,38 @@ def test_whoever_asks_is_told_at_once_and_nobody_twice(house: House) -> None:
     house.busy = False
     house.pass_time(5)
     assert [message for message, _ in house.told] == ["it", "more"]
+
+
+def test_events_are_kept_up_to_a_bound_and_share_their_words(house: House) -> None:
+    for number in range(EVENTS_KEPT + 100):
+        manifest = json.loads('{"name": "email-of-the-shop"}')  # as each reading of a file makes it
+        house.publisher.event(manifest["name"], "Normal", "Accepted", f"edit {number}")
+    kept = house.publisher.events(None)
+    assert len(kept) == EVENTS_KEPT
+    assert kept[-1]["message"] == f"edit {EVENTS_KEPT + 99}"
+    assert len({id(event["name"]) for event in kept}) == 1
+
+
+def test_events_of_earlier_controllers_share_their_words_too(house: House) -> None:
+    about = {"type": "Normal", "kind": "Program", "name": "email", "reason": "Starting", "cause": "NewReplica"}
+    lines = [json.dumps({"at": 1.5, **about, "message": f"start {n}", "count": 1}) for n in range(100)]
+    house.publisher.recall(map(json.loads, lines))
+    kept = house.publisher.events("email")
+    assert kept == list(map(json.loads, lines))
+    assert len({id(word) for event in kept for word in (*event, *(event[field] for field in about))}) == 13
+
+
+def test_nothing_is_kept_of_an_object_that_is_gone(house: House) -> None:
+    house.change()
+    house.pass_time(FIRST_FLUSH_SECONDS)
+    for number in range(10):
+        accepted = Accepted("Thing", "one", f"uid-{number}", 1, {}, {}, {}, "dir:/m", "/m/one.yaml")
+        shown = Thing(accepted)
+        house.publisher.changed(shown)
+        house.pass_time(FLUSH_SECONDS)
+        house.publisher.changed(shown)
+        house.publisher.removed(shown)
+    house.pass_time(FLUSH_SECONDS)
+    house.publisher.removed(house.shown)
+    left = {name: each for name, each in vars(house.publisher).items() if hasattr(each, "__len__") and len(each)}
+    assert left.keys() == {"_status_of"}

@@ -276,12 +276,12 @@ class TestEvents:
     def test_a_line_cut_by_a_crash_costs_only_itself(self, state: StateFiles, tmp_path: Path) -> None:
         (tmp_path / "events.jsonl").write_text('{"number": 1}\n{"numb')
         state.append_event({"number": 3})
-        assert state.load_events() == [{"number": 1}, {"number": 3}]
+        assert list(state.load_events()) == [{"number": 1}, {"number": 3}]
 
     def test_of_a_long_past_the_last_events_are_loaded(self, state: StateFiles) -> None:
         for number in range(3000):
             state.append_event({"number": number, "message": "m" * 500})
-        found = state.load_events()
+        found = list(state.load_events())
         assert 1500 < len(found) < 3000
         assert [event["number"] for event in found] == list(range(3000 - len(found), 3000))
         state.close()

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 MAX_BYTES = 5 << 20
@@ -34,21 +34,21 @@ class EventLog:
             return f"cannot write {self._path}: {error.strerror}"
         return None
 
-    def load(self) -> list[dict[str, Any]]:
+    def load(self) -> Iterator[dict[str, Any]]:
         """The last events, oldest first; a line cut by a crash, a full disk or our own patience is left out."""
-        found = []
         try:
             with open(self._path, "rb") as file:
                 size = file.seek(0, os.SEEK_END)
                 file.seek(max(0, size - LOADED_BYTES))
                 for line in file:
                     try:
-                        found.append(json.loads(line))
+                        event = json.loads(line)
                     except ValueError:
                         continue
+                    if isinstance(event, dict):
+                        yield event
         except OSError:
-            return []
-        return [event for event in found if isinstance(event, dict)]
+            return
 
     def close(self) -> None:
         """Let the file go; the next event opens it again."""

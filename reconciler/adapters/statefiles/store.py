@@ -197,8 +197,8 @@ class StateFiles:
         """Add a line to events.jsonl. Returns what went wrong."""
         return self._events.append(event)
 
-    def load_events(self) -> list[dict[str, Any]]:
-        """The events of the newest file, oldest first."""
+    def load_events(self) -> Iterator[dict[str, Any]]:
+        """The events of the newest file, oldest first: one by one, since all at once are megabytes."""
         return self._events.load()
 
     def close(self) -> None:
