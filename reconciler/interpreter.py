@@ -9,15 +9,18 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from reconciler.postponing import Postponed
+from reconciler.postponing import Postponed, at_first_call
 
 MANY = 1000
 ALL_AFTER = 20_000_000  # so many objects have to come and not go until all of them are looked at
 NO_PLUGINS = "PYDANTIC_DISABLE_PLUGINS"
-SELDOM = ("ssl", "asyncio.sslproto", "hashlib", "secrets")
-"""Of the standard library: imported by others, and needed only when a queue is asked. OpenSSL takes 5 MiB."""
+SELDOM = ("ssl", "asyncio.sslproto", "hashlib", "secrets", "attr.converters", "attr.filters", "attr.validators")
+"""Imported by others, and needed only when a queue is asked, if at all. OpenSSL takes 5 MiB."""
+
+CALLED = {"importlib.metadata": ("entry_points",), "urllib.request": ("getproxies", "proxy_bypass")}
+"""The same, where others take functions from them, for plug-ins and proxies: they bring zipfile, http.client, ..."""
 
 _found: dict[str, str | None] = {}
 _loading = ExitStack()
@@ -33,14 +36,8 @@ def load_quickly() -> None:
     _found[NO_PLUGINS] = os.environ.get(NO_PLUGINS)
     os.environ[NO_PLUGINS] = "__all__"
     _loading.enter_context(Postponed(*SELDOM))
-    _loading.enter_context(Postponed("importlib.metadata", entry_points=_entry_points))
-
-
-def _entry_points(**wanted: Any) -> Any:
-    """What pydantic takes from importlib.metadata, and without plug-ins never calls; that brings zipfile and more."""
-    metadata = sys.modules["importlib.metadata"]
-    metadata.distributions  # noqa: B018 - now it is executed
-    return metadata.entry_points(**wanted)
+    for module, functions in CALLED.items():
+        _loading.enter_context(Postponed(module, **{name: at_first_call(module, name) for name in functions}))
 
 
 def loaded() -> None:

@@ -7,7 +7,7 @@ Not for modules of ours: what is loaded late may be of another release by then.
 
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from pkgutil import iter_modules
 from types import ModuleType, TracebackType
@@ -41,6 +41,17 @@ class Postponed:
             waiting: Any = _Waiting(spec.loader, self._given)  # a Loader, whose class would bring importlib.resources
             spec.loader = waiting
         return spec
+
+
+def at_first_call(module: str, name: str) -> Callable[..., Any]:
+    """A function that may be `given` for this one of a postponed module: whoever calls it has the module executed."""
+
+    def call(*positional: Any, **named: Any) -> Any:
+        waiting = sys.modules[module]
+        hasattr(waiting, "anything")  # to ask for what is not there
+        return getattr(waiting, name)(*positional, **named)
+
+    return call
 
 
 class _Waiting:

@@ -89,7 +89,7 @@ class LaunchTemplate:
     run_once: bool
     count_matters: bool  # `$(REPLICAS)` is in it: a Launch holds for one count only
     warnings: tuple[Doubt, ...]
-    remembered: dict[int, Launch] = field(default_factory=dict)
+    remembered: dict[int, Launch | None] = field(default_factory=dict)  # by ordinal; None: it was asked for once
     remembered_count: int = -1
 
 
@@ -222,13 +222,17 @@ def _settings(spec: ProgramSpec, facts: Facts) -> Launch:
 
 
 def launch(made: LaunchTemplate, ordinal: int, replicas: int) -> Launch:
-    """What to start at this ordinal; the same object as before unless the count matters and has changed."""
+    """What to start at this ordinal; from the second time on the same object, unless the count matters and has changed.
+
+    Most processes of a fleet are started once and run: of each of these a kilobyte would be kept for nothing.
+    """
     if made.count_matters and replicas != made.remembered_count:
         made.remembered.clear()
         made.remembered_count = replicas
     known = made.remembered.get(ordinal)
     if known is None:
-        known = made.remembered[ordinal] = _launch(made, ordinal, replicas)
+        known = _launch(made, ordinal, replicas)
+        made.remembered[ordinal] = known if ordinal in made.remembered else None
     return known
 
 

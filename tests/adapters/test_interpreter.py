@@ -131,7 +131,8 @@ def in_a_controller(script: str) -> str:
 
 def test_a_controller_begins_without_what_only_some_need() -> None:
     """OpenSSL takes 5 MiB, and who asks no queue needs none."""
-    heavy = "{'_ssl', '_hashlib', 'hmac', 'zipfile', 'csv', 'aiohttp.connector', 'reconciler.adapters.queues.redis'}"
+    stdlib = {"_ssl", "_hashlib", "hmac", "zipfile", "csv", "http.client"}
+    heavy = stdlib | {"aiohttp.connector", "reconciler.adapters.queues.redis"}
     assert in_a_controller(f"print(*sorted({heavy} & set(sys.modules)))").split() == []
 
 
@@ -147,12 +148,14 @@ assert hashlib.pbkdf2_hmac("sha256", b"", b"", 1).hex() and len(secrets.token_by
 
 def test_an_http_client_is_there_for_whoever_asks_and_knows_tls() -> None:
     script = """
-import aiohttp, ssl
+import aiohttp, os, ssl
 assert issubclass(aiohttp.ClientConnectorSSLError, ssl.SSLError)
 import aiohttp.base_protocol, aiohttp.http_writer
 assert aiohttp.base_protocol.ClientConnectionResetError is aiohttp.ClientConnectionResetError
 assert aiohttp.http_writer.ClientConnectionResetError is aiohttp.ClientConnectionResetError
 assert aiohttp.http.SERVER_SOFTWARE
+os.environ["http_proxy"] = "http://proxy:3128"
+assert str(aiohttp.helpers.proxies_from_env()["http"].proxy) == "http://proxy:3128"
 """
     in_a_controller(script)
 

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from reconciler.postponing import Postponed
+from reconciler.postponing import Postponed, at_first_call
 
 Write = Callable[..., None]
 
@@ -171,3 +171,15 @@ def test_what_is_given_is_replaced_by_the_real_thing_in_the_whole_package(write:
     assert hasattr(errors, "weight")
     assert user.Wrong is errors.Wrong is not Given
     assert stranger.Wrong is Given
+
+
+def test_a_function_that_was_taken_executes_its_module_when_it_is_called(write: Write) -> None:
+    write("heavy.py", "import weight\ndef double(number, *, plus=0): return 2 * number + plus\n")
+    write("user.py", "from heavy import double\n")
+    write("weight.py", "")
+    with Postponed("heavy", double=at_first_call("heavy", "double")):
+        user = importlib.import_module("user")
+    assert "weight" not in sys.modules
+    assert [user.double(3, plus=1), user.double(4)] == [7, 8]
+    assert "weight" in sys.modules
+    assert sys.modules["heavy"].double.__module__ == "heavy"

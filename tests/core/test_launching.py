@@ -1,5 +1,6 @@
 """From a spec and the facts of the host to what a process is started with."""
 
+import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -299,8 +300,17 @@ def test_the_name_of_a_process_is_expanded() -> None:
 
 def test_the_same_launch_is_handed_out_until_something_of_it_changes() -> None:
     program = made(command=["x", "$(REPLICA)"])
-    assert launch(program, 3, 6) is launch(program, 3, 9)
-    assert launch(program, 3, 6) is not launch(program, 4, 6)
+    first, fourth = launch(program, 3, 6), launch(program, 4, 6)
+    again = launch(program, 3, 6)
+    assert again == first
+    assert launch(program, 3, 9) is again, "it comes again, and so it may come often"
+    assert launch(program, 4, 6) == fourth != again
+
+
+def test_of_what_is_started_once_nothing_is_kept() -> None:
+    program = made(command=["x", "$(REPLICA)"])
+    gone = weakref.ref(launch(program, 3, 6))
+    assert gone() is None
 
 
 def test_a_launch_that_is_told_the_count_follows_it() -> None:

@@ -74,9 +74,10 @@ class PreparedLaunches:
 
     def __init__(self, default_signals: Iterable[int]) -> None:
         self._attributes = _attributes(default_signals)
-        # By identity: a template gives the same Launch again. None: it was started once; should another one get its id,
-        # that is prepared one start early. Nobody is held on to: what no template gives any more goes with it.
-        self._known: dict[int, Prepared | None] = {}
+        # By identity: a template gives the same Launch again. Nobody is held on to: what no template gives any more
+        # goes, also from among those that were started once.
+        self._known: dict[int, Prepared] = {}
+        self._once: dict[int, weakref.ref[Launch]] = {}
 
     def get(self, launch: Launch, now: float) -> Prepared | None:
         """This very launch, if it is prepared."""
@@ -88,18 +89,22 @@ class PreparedLaunches:
     ) -> None:
         """It was started in the long way, which says that all in it can be encoded."""
         key = id(launch)
-        if key in self._known:
-            over = partial(self._over, key)
-            self._known[key] = Prepared(launch, path, env, actions, self._attributes, until, over)
-        else:
-            if len(self._known) >= MOST:
-                self._known.clear()
-            self._known[key] = None
+        over = partial(self._over, key)
+        if self._once.pop(key, None) is None and key not in self._known:
+            if len(self._once) >= MOST:
+                self._once.clear()
+            self._once[key] = weakref.ref(launch, over)
+            return
+        if len(self._known) >= MOST:
+            self._known.clear()
+        self._known[key] = Prepared(launch, path, env, actions, self._attributes, until, over)
 
     def _over(self, key: int, gone: object) -> None:
         known = self._known.get(key)
         if known is not None and known.of is gone:
             del self._known[key]
+        if self._once.get(key) is gone:
+            del self._once[key]
 
     def forget(self, launch: Launch) -> None:
         """It could not be started so."""
