@@ -12,7 +12,7 @@ from reconciler.server.httpstack import Response
 Json = dict[str, Any]
 
 HEADERS = {"Server": "reconciler", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-LINE_ITEMS = 100  # of a long list: the loop gets a turn after as many, processes must not wait for readers
+LINE_ITEMS = 20  # of a long list: the loop gets a turn after as many, processes must not wait for readers
 
 
 def encoded(value: Any) -> bytes:

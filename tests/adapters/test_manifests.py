@@ -1,7 +1,9 @@
 """A directory of manifests, looked at step by step: what is read, what is parsed, what is believed."""
 
+import asyncio
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,13 @@ AS_ROOT = os.geteuid() == 0
 def program(name: str, replicas: int = 1) -> str:
     head = f"apiVersion: reconciler/v1\nkind: Program\nmetadata: {{name: {name}}}\n"
     return f"{head}spec: {{command: [sleep, '1'], replicas: {replicas}}}\n---\n"
+
+
+def test_a_file_that_does_not_tell_its_size_is_read_to_its_end() -> None:
+    assert os.stat("/proc/self/status").st_size == 0
+    found = contents.read("/proc/self/status")
+    assert found.startswith(b"Name:")
+    assert b"nonvoluntary_ctxt_switches" in found
 
 
 class Look:
@@ -510,3 +519,22 @@ class TestBulk:
         sources: list[tuple[bytes, str, str | None]] = [(program(f"p{n}").encode(), "-", "/base") for n in range(150)]
         readings = await Bulk(parse).parse_all(sources)
         assert [reading.manifests[0].name for reading in readings] == [f"p{n}" for n in range(150)]
+
+    async def test_others_have_short_turns_while_it_goes_on_and_the_usual_ones_after_it(self, root: Path) -> None:
+        usual, seen = sys.getswitchinterval(), list[float]()
+
+        def batches() -> Iterator[list[bulk_module.Source]]:
+            seen.append(sys.getswitchinterval())
+            yield [bulk_module.Source(program("a").encode(), "a.yaml", "/base")]
+
+        bulk = Bulk(parse, command=("/nonexistent",))
+        found: list[str] = []
+
+        def done(source: bulk_module.Source, reading: FileReading) -> None:
+            found.append(reading.manifests[0].name)
+
+        await asyncio.gather(bulk.parse(batches(), done), bulk.parse(batches(), done))
+        assert found == ["a", "a"]
+        assert all(each < usual for each in seen)
+        assert len(seen) == 2
+        assert sys.getswitchinterval() == usual

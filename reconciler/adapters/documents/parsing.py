@@ -1,9 +1,10 @@
 """Parses manifests, in this process or (`main`) in one that does nothing else.
 
 Parsing YAML holds the interpreter, and ten thousand files would stop the controller for seconds. This process is
-handed the content (it opens no file), answers file by file in the order asked, and ends when its input does. What it
-is at when it dies or hangs is known to the one who asked. Its first line is its version: an upgrade may have come
-between the two. Then in both directions four bytes of length and a pickle; both ends are this very program.
+handed the content (it opens no file), answers file by file in the order asked, and ends when its input does. Answers
+are sent some at a time; asked to be careful, each at once, and then what it is at when it dies or hangs is known to the
+one who asked. Its first line is its version: an upgrade may have come between the two. Then in both directions four
+bytes of length and a pickle; both ends are this very program.
 """
 
 import os
@@ -56,11 +57,14 @@ def main() -> None:
         answers.write(f"{__version__}\n".encode())
         answers.flush()
         while head := asked.read(LENGTH.size):
-            for content, file, base_dir in pickle.loads(asked.read(LENGTH.unpack(head)[0])):  # noqa: S301 - our own
+            careful, sources = pickle.loads(asked.read(LENGTH.unpack(head)[0]))  # noqa: S301 - our own
+            for content, file, base_dir in sources:
                 _answer(answers, parse(content, file, base_dir))
+                if careful:
+                    answers.flush()
+            answers.flush()
 
 
 def _answer(answers: Any, reading: FileReading) -> None:
     data = pickle.dumps(reading, protocol=pickle.HIGHEST_PROTOCOL)
     answers.write(LENGTH.pack(len(data)) + data)
-    answers.flush()

@@ -1,7 +1,8 @@
 """Parses many inputs outside of the controller: a few helper processes, asked by turns, awaited without blocking.
 
-A helper that dies or hangs costs the one input it was at; the rest goes on in a new one. Helpers live for one bulk
-only: between bulks they would be memory for nothing. They are started from what is installed, which may be another
+A helper that dies or hangs costs the one input it was at; the rest goes on in a new one, and so that this input is
+known, a second one is asked carefully (each answer at once) for what the first had not answered. Helpers live for one
+bulk only: between bulks they would be memory for nothing. They are started from what is installed, which may be another
 version by now, or half of one: a helper says first which it is, and one of another is done without.
 """
 
@@ -13,6 +14,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from reconciler import __version__
@@ -31,6 +33,7 @@ HANG_SECONDS = 10.0  # for one input
 START_SECONDS = 20.0  # for the interpreter and the imports, on a busy machine
 LENGTH = struct.Struct("!I")
 BATCH_FILES = 64
+TURN_SECONDS = 0.0005  # the reader of files wants the interpreter back after each call of the kernel
 BATCH_BYTES = 1 << 20
 MAX_HELPERS = 4
 # So little is done in a thread before a helper is even there: interpreter and imports take as long as 1,000 manifests.
@@ -52,6 +55,8 @@ class Bulk:
         self._parse = parse
         self._command = command
         self._hang_seconds = hang_seconds
+        self._turns = 0  # how many bulks there are now
+        self._usual_turn_seconds = sys.getswitchinterval()
 
     async def parse(self, batches: Iterable[Sequence[Source]], done: Callable[[Source, FileReading], None]) -> None:
         """Have all inputs parsed; `done` is called for each as it comes, in no particular order.
@@ -60,9 +65,22 @@ class Bulk:
         """
         remaining = iter(batches)
         turns = asyncio.Lock()
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(MAX_HELPERS, os.cpu_count() or 1)):
-                group.create_task(self._serve(remaining, turns, done))
+        with self._short_turns():
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(MAX_HELPERS, os.cpu_count() or 1)):
+                    group.create_task(self._serve(remaining, turns, done))
+
+    @contextmanager
+    def _short_turns(self) -> Iterator[None]:
+        """Or whoever reads waits for the loop for 5 ms at each call, and helpers for whoever reads."""
+        self._turns += 1
+        sys.setswitchinterval(TURN_SECONDS)
+        try:
+            yield
+        finally:
+            self._turns -= 1
+            if not self._turns:
+                sys.setswitchinterval(self._usual_turn_seconds)
 
     async def parse_all(self, sources: Sequence[tuple[bytes, str, str | None]]) -> list[FileReading]:
         """Have inputs that are in memory parsed, in their order."""
@@ -89,7 +107,7 @@ class Bulk:
                     batch = await asyncio.to_thread(next, batches, None)
                 if batch is None:
                     return
-                waiting = list(batch)
+                waiting, helper.careful = list(batch), False
                 while waiting:
                     waiting = await helper.parse(waiting, done)
                     if not helper.started:
@@ -113,11 +131,15 @@ class _Helper:
         self._hang_seconds = hang_seconds
         self._process: subprocess.Popen[bytes] | None = None
         self.started = False
+        self.careful = False
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter
 
     async def parse(self, batch: list[Source], done: Callable[[Source, FileReading], None]) -> list[Source]:
-        """Ask for a batch. Returns what is left of it when the helper failed over one of them."""
+        """Ask for a batch. Returns what is left of it when the helper failed over one of them.
+
+        Asked carefully, it was the first one without an answer; else all that have none are left.
+        """
         at = 0
         try:
             if self._process is None:
@@ -128,10 +150,14 @@ class _Helper:
         try:
             async with asyncio.timeout(self._hang_seconds) as patience:
                 self._ask(batch)
+                asked = asyncio.get_running_loop().time()
                 while at < len(batch):
                     done(batch[at], await self._answer())
                     at += 1
-                    patience.reschedule(asyncio.get_running_loop().time() + self._hang_seconds)
+                    moment = asyncio.get_running_loop().time()
+                    if moment > asked + self._hang_seconds / 20:  # a timer for each would cost more than the answer
+                        patience.reschedule(moment + self._hang_seconds)
+                        asked = moment
         except TimeoutError:
             reason = f"was not parsed within {self._hang_seconds:g} seconds"
         except (OSError, EOFError):
@@ -139,6 +165,9 @@ class _Helper:
         else:
             return []
         self.end()
+        if not self.careful:
+            self.careful = True
+            return batch[at:]
         if at < len(batch):
             done(batch[at], FileReading((), (Problem(batch[at].file, 0, 1, "", reason),)))
         return batch[at + 1 :]
@@ -164,7 +193,7 @@ class _Helper:
         self.started = True
 
     def _ask(self, batch: list[Source]) -> None:
-        data = pickle.dumps([tuple(source) for source in batch], protocol=pickle.HIGHEST_PROTOCOL)
+        data = pickle.dumps((self.careful, [tuple(source) for source in batch]), protocol=pickle.HIGHEST_PROTOCOL)
         self._writer.write(LENGTH.pack(len(data)) + data)
 
     async def _answer(self) -> FileReading:

@@ -22,10 +22,13 @@ def read(path: str) -> bytes:
     except OSError as error:
         raise Unreadable(f"cannot be read: {os.strerror(error.errno or errno.EIO)}") from error
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
             raise Unreadable("is not a regular file")
-        content = os.read(fd, MAX_BYTES + 1)
-        while content and len(content) <= MAX_BYTES and (more := os.read(fd, MAX_BYTES + 1 - len(content))):
+        content = os.read(fd, min(found.st_size, MAX_BYTES) + 1)  # room for the most would cost more than all the rest
+        while content and len(content) != found.st_size and len(content) <= MAX_BYTES:
+            if not (more := os.read(fd, MAX_BYTES + 1 - len(content))):
+                break
             content += more
     except OSError as error:
         raise Unreadable(f"cannot be read: {os.strerror(error.errno or errno.EIO)}") from error
