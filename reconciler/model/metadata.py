@@ -8,7 +8,7 @@ they may come from a variable as well as from YAML.
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from reconciler.model import quantities
 from reconciler.model.command import CommandError, split_command
@@ -19,6 +19,8 @@ from reconciler.model.jsonpath import JsonPath
 
 class Metadata(Spec):
     """The settings of one trigger."""
+
+    model_config = ConfigDict(defer_build=True)
 
     @classmethod
     def faults(cls, given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
