@@ -100,13 +100,15 @@ class Bulk:
     async def _serve(
         self, batches: Iterator[Sequence[Source]], turns: asyncio.Lock, done: Callable[[Source, FileReading], None]
     ) -> None:
+        async def following() -> Sequence[Source] | None:
+            async with turns:  # an iterator has one reader at a time
+                return await asyncio.to_thread(next, batches, None)
+
         helper = _Helper(self._command, self._hang_seconds)
+        ahead = asyncio.create_task(following())
         try:
-            while True:
-                async with turns:  # an iterator has one reader at a time
-                    batch = await asyncio.to_thread(next, batches, None)
-                if batch is None:
-                    return
+            while (batch := await ahead) is not None:
+                ahead = asyncio.create_task(following())  # read while this one is parsed
                 waiting, helper.careful = list(batch), False
                 while waiting:
                     waiting = await helper.parse(waiting, done)
@@ -114,6 +116,7 @@ class Bulk:
                         await self._do_without(waiting, done)
                         waiting = []
         finally:
+            ahead.cancel()
             helper.end()
 
     async def _do_without(self, batch: Sequence[Source], done: Callable[[Source, FileReading], None]) -> None:
