@@ -41,7 +41,8 @@ class Takeover:
             suspects.at(item)
             controlled = self._seated(item, ledgers.pop(item.uid, Ledger()), overrides.get(item.key, Overrides()))
             controlled.deleted = deleted
-            programs.refresh(controlled)
+            if deleted or controlled.aside or len(controlled.templates) > 1:  # else it is all in already
+                programs.refresh(controlled)
             suspects.over()
         for ledger in ledgers.values():
             if ledger.departed is not None:

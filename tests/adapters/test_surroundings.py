@@ -560,6 +560,19 @@ def test_a_plain_directory_is_no_part_of_the_revision_and_not_watched(host: Host
     assert host.surroundings.fingerprint("web") == ()
 
 
+@pytest.mark.parametrize("inside", ["", "app"])
+def test_a_plain_directory_in_whose_way_a_link_is_put_is_plain_no_more(host: Host, inside: str) -> None:
+    for name in ("plain", "two"):
+        (host.folder / name / "app").mkdir(parents=True)
+    path = host.folder / "plain" / inside
+    assert host.read(workingDir=str(path)).digests == {}
+    (host.folder / "plain").rename(host.folder / "old")
+    (host.folder / "plain").symlink_to("two")
+    facts = host.read(workingDir=str(path))
+    assert facts.directory == str(host.folder / "two" / inside)
+    assert "workingDir" in facts.digests
+
+
 def test_a_turned_link_is_another_directory_and_another_digest(host: Host, releases: Path) -> None:
     one = host.read(workingDir=str(releases))
     assert one.directory == str(host.folder / "one")

@@ -30,6 +30,15 @@ def files_in(room: str, ending: str = ENDING) -> Iterator[str]:
                 yield os.path.join(folder, name)
 
 
+def names_in(folder: str) -> list[str]:
+    """What has a file in this very folder."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return []
+    return [name.removesuffix(ENDING) for name in names if name.endswith(ENDING) and not name.startswith(".")]
+
+
 def key_of(path: str) -> Key:
     """Whose file this is."""
     folder, name = os.path.split(path)

@@ -22,6 +22,7 @@ from reconciler.adapters.statefiles.layout import (
     files_in,
     json_lines,
     key_of,
+    names_in,
     object_document,
     path_of,
 )
@@ -148,8 +149,7 @@ class StateFiles:
 
     def kept_revisions(self, program: str) -> list[str]:
         """The names of the kept revisions of a Program."""
-        paths = self._files(f"history/Program/{program}", ".yaml")
-        return [os.path.basename(path).removesuffix(".yaml") for path in paths]
+        return names_in(self._folder("history", "Program", program))
 
     def load_history(self, program: str) -> tuple[dict[str, dict[str, Any]], list[Problem]]:
         """The kept revisions of a Program."""

@@ -1,9 +1,13 @@
 """What else is asked of files: whether they are others than before, and where a directory really is."""
 
 import os
+import time
 from typing import NamedTuple
 
 from reconciler.hostfiles import Missing, Refused, reason
+
+PLAIN_SECONDS = 0.05  # thousands of Programs that are built in a row share some directories
+PLAIN_MOST = 1000
 
 
 class Watched(NamedTuple):
@@ -34,3 +38,30 @@ def directory(path: str) -> str:
     except (OSError, ValueError) as error:
         raise Refused(reason(error)) from None
     return real
+
+
+class Plain:
+    """Tells directories to which no link leads. One that was such just now, and is still the same, is believed."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[float, int, int]] = {}  # until when, and which it was
+
+    def __call__(self, path: str) -> str:
+        """The directory of this name, when no link leads there; else nothing."""
+        try:
+            found = os.lstat(path)
+        except (OSError, ValueError):
+            return ""
+        moment, known = time.monotonic(), self._known.get(path)
+        if known is not None and moment < known[0] and known[1:] == (found.st_dev, found.st_ino):
+            return os.path.normpath(path)
+        try:
+            real = directory(path)
+        except Refused:
+            return ""
+        if real != os.path.normpath(path):
+            return ""
+        if len(self._known) >= PLAIN_MOST:
+            self._known.clear()
+        self._known[path] = (moment + PLAIN_SECONDS, found.st_dev, found.st_ino)
+        return real

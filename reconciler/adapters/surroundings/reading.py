@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from reconciler.adapters.surroundings.accounts import Accounts, Identity
-from reconciler.adapters.surroundings.files import Watched, directory
+from reconciler.adapters.surroundings.files import Plain, Watched, directory
 from reconciler.core.envfile import content_of, parsed
 from reconciler.core.expansion import LONGEST_BYTES
 from reconciler.core.launching import (
@@ -50,12 +50,13 @@ class Surroundings:
         self._base_path = base_path
         self._accounts = accounts or Accounts()
         self._mounts = mounts or Mounts()
+        self._plain = Plain()
         self._good: dict[str, dict[Hashable, Any]] = {}
         self._watched: dict[str, tuple[Watched, ...]] = {}
 
     def read(self, name: str, spec: ProgramSpec) -> Facts:
         """The facts for the Program of this name. Never raises for what a host can do to it."""
-        reading = _Reading(self._good.get(name, {}), self._mounts)
+        reading = _Reading(self._good.get(name, {}), self._mounts, self._plain)
         facts = reading.facts(name, spec, self._accounts, self._environment, self._base_path)
         self._good[name] = reading.good  # of this spec only: what it no longer names is forgotten
         self._watched[name] = tuple(reading.watched)
@@ -75,8 +76,8 @@ class Surroundings:
 class _Reading:
     """One reading of one spec."""
 
-    def __init__(self, before: Mapping[Hashable, Any], mounts: Mounts) -> None:
-        self._before, self._mounts = before, mounts
+    def __init__(self, before: Mapping[Hashable, Any], mounts: Mounts, plain: Plain) -> None:
+        self._before, self._mounts, self._plain = before, mounts, plain
         self.good: dict[Hashable, Any] = {}
         self.problems: list[str] = []
         self.startable = True
@@ -181,7 +182,7 @@ class _Reading:
         if not spec.follow_links:
             return written
         get = partial(directory, written)
-        if self._mounts.answers(written) and (plain := _plain(written)):
+        if self._mounts.answers(written) and (plain := self._plain(written)):
             # Looking at every plain directory of every Program once a second would cost more than all the rest.
             self.good["workingDir", written] = plain
             return plain
@@ -195,15 +196,6 @@ class _Reading:
         else:
             self.digests["workingDir"] = _digest([os.fsencode(real)])
         return real
-
-
-def _plain(path: str) -> str:
-    """The directory of this name, when no link leads there; else nothing."""
-    try:
-        real = directory(path)
-    except Refused:
-        return ""
-    return real if real == os.path.normpath(path) else ""
 
 
 def _looked_at(watched: Watched, mounts: Mounts) -> tuple[object, ...]:
