@@ -57,6 +57,10 @@ class Builder:
         """The spec as written, over the defaults of the configuration."""
         return merged(canonical, self._defaults)
 
+    def spec(self, accepted: Accepted) -> ProgramSpec:
+        """What it asks for, as far as this release understands it."""
+        return understood(self.effective(accepted.canonical))[0]
+
     def build(self, accepted: Accepted, count: int | None = None) -> Built:
         """Read the surroundings and make what can be started. `count`: the one in force, where not the written one."""
         canonical = self.effective(accepted.canonical)

@@ -33,6 +33,7 @@ from reconciler.ports import Clock, Scheduling
 
 POLL_SECONDS = 1.0
 QUIET_SECONDS = 2.0
+FORETOLD_AT_ONCE = 20  # others have their turn in between
 
 log = logging.getLogger("reconciler")
 
@@ -171,7 +172,7 @@ class Engine:
     async def apply(self, body: dict[str, Any], *, dry_run: bool) -> dict[str, Any]:
         """Accept manifests: all or none. Answers with a result per object."""
         prepared = await self._prepared(body)
-        answer = self._answer(prepared)
+        answer = await self._answer(prepared)
         if not dry_run:
             final = await self._intake.commit(prepared)
             said = {(result["kind"], result["name"]): result for result in final.results}
@@ -182,15 +183,19 @@ class Engine:
 
     async def diff(self, body: dict[str, Any]) -> dict[str, Any]:
         """What apply would do, per object."""
-        return self._answer(await self._prepared(body))
+        return await self._answer(await self._prepared(body))
 
     async def _prepared(self, body: dict[str, Any]) -> Prepared:
         prepared = await self._intake.prepare_apply(body)
         self.bindings.refuse_rivals(prepared.changes)
         return prepared
 
-    def _answer(self, prepared: Prepared) -> dict[str, Any]:
-        foretold = {c.after.key if isinstance(c, Accept) else c.before.key: self._foretell(c) for c in prepared.changes}
+    async def _answer(self, prepared: Prepared) -> dict[str, Any]:
+        foretold: dict[Key, Effect] = {}
+        for number, change in enumerate(prepared.changes):
+            if number % FORETOLD_AT_ONCE == FORETOLD_AT_ONCE - 1:
+                await asyncio.sleep(0)
+            foretold[change.after.key if isinstance(change, Accept) else change.before.key] = self._foretell(change)
         answer = prepared.as_answer()
         more = self._conditions.warnings(prepared, self._programs.effective)
         answer["warnings"] += [warning.as_dict() for warning in more]

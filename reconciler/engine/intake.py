@@ -44,6 +44,7 @@ from reconciler.model.state import Condition
 KINDS = frozenset({"Program", "QueueBinding"})
 RETRY_SECONDS = 5.0
 PORTION = 10
+MANY_STORED = 100  # of so many objects nobody waits for the files
 OFF_LOOP = 2000  # from so many objects on a settlement is computed in a thread: 1 us each, and the loop has 50 ms
 
 P = ParamSpec("P")
@@ -344,6 +345,8 @@ class Intake:
             raise ApiError(507, 1, "StateWriteFailed", f"nothing was applied: {error}") from error
         self._stored = carried_over(change, self._stored)
         self._inventories = {**self._inventories, **{each.applyset: each for each in change.inventories}}
+        if len(change.stored) >= MANY_STORED:
+            return  # it has happened; what it becomes on disk is left to `tidying`
         for problem in await asyncio.to_thread(self._replay):
             log.warning("%s", problem)
 

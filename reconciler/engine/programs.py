@@ -287,14 +287,14 @@ class Programs:
         old = controlled.desired if controlled and before else None
         if after is None:
             return effect_of(old, None, observed, Edit())
-        overrides = controlled.overrides if controlled else Overrides()
-        bound = controlled.bound if controlled else None
+        if controlled is None:  # what it would be started with, and whether it could be, makes no difference
+            bare = Built(self._builder.spec(after), "", None, (), {}, ())
+            return effect_of(None, self.desired(after, bare, Overrides(), (), self.phase, None), NO_PROCESSES, Edit())
+        overrides, bound = controlled.overrides, controlled.bound
         built = self._builder.build(after, count_in_force(overrides, bound))
-        startable = controlled.templates if controlled else ()
-        new = self.desired(after, built, overrides, startable, self.phase, bound)
-        if controlled is not None:
-            new = self._choosing.at_once(controlled, new)
-        if before is None or controlled is None:
+        new = self.desired(after, built, overrides, controlled.templates, self.phase, bound)
+        new = self._choosing.at_once(controlled, new)
+        if before is None:
             return effect_of(None, new, NO_PROCESSES, Edit())
         edit = self.edit(before, after, controlled.built.digests, built.digests)
         return effect_of(old, new, observed, edit)

@@ -1,4 +1,4 @@
-"""What was accepted at once is on disk as a batch; here it gets files of its own, bit by bit, while nobody waits.
+"""What was accepted or applied at once is on disk as one file; here it gets files of its own, while nobody waits.
 
 Runs in a thread, in portions, under the lock that whoever accepts holds: a portion is soon over. It decides nothing,
 and nothing depends on when it is done.
@@ -21,15 +21,15 @@ log = logging.getLogger(__name__)
 
 
 class BatchStore(Protocol):
-    """Where batches are."""
+    """Where such files are."""
 
     @property
-    def has_batches(self) -> bool: ...
-    def settle_accepted(self, most: int) -> bool: ...
+    def has_unsettled(self) -> bool: ...
+    def settle(self, most: int) -> bool: ...
 
 
 class Tidying:
-    """Works on the batches of one store as long as there are any. `is_busy`: others go first."""
+    """Works on what one store has of that, as long as there is any. `is_busy`: others go first."""
 
     def __init__(self, store: BatchStore, lock: asyncio.Lock) -> None:
         self._store, self._lock = store, lock
@@ -40,7 +40,7 @@ class Tidying:
 
     def begin(self) -> None:
         """There may be something to do. Under the lock, or before anything else uses the store."""
-        if self._store.has_batches and (self._task is None or self._task.done()):
+        if self._store.has_unsettled and (self._task is None or self._task.done()):
             self._task = asyncio.get_running_loop().create_task(self._run(), name="tidy batches")
 
     async def close(self) -> None:
@@ -59,11 +59,11 @@ class Tidying:
             async with self._lock:
                 self.holds_lock = True
                 try:
-                    more = await asyncio.to_thread(self._store.settle_accepted, PORTION)
+                    more = await asyncio.to_thread(self._store.settle, PORTION)
                     refused = ""
                 except StateWriteFailed as error:
                     if refused != str(error):
-                        log.warning("what was accepted stays in a batch for now: %s", error)
+                        log.warning("what came at once has no files of its own yet: %s", error)
                     refused = str(error)
                 finally:
                     self.holds_lock = False

@@ -63,25 +63,25 @@ def alone(folder: Path) -> list[str]:
 
 
 def settle(state: StateFiles, most: int = 1000) -> None:
-    while state.settle_accepted(most):
+    while state.settle(most):
         pass
 
 
 def test_many_are_one_file_until_each_has_one_of_its_own(state: StateFiles, tmp_path: Path) -> None:
     state.write_accepted(items("abcde"))
-    assert (batches(tmp_path), alone(tmp_path), state.has_batches) == (["0000000001.jsonl"], [], True)
+    assert (batches(tmp_path), alone(tmp_path), state.has_unsettled) == (["0000000001.jsonl"], [], True)
     expected = state.load_accepted()
     assert expected == ({key(name): item(name) for name in "abcde"}, [])
-    assert state.settle_accepted(2)
+    assert state.settle(2)
     assert alone(tmp_path) == ["a.yaml", "b.yaml"]
     settle(state, 2)
-    assert (batches(tmp_path), alone(tmp_path), state.has_batches) == ([], [f"{n}.yaml" for n in "abcde"], False)
+    assert (batches(tmp_path), alone(tmp_path), state.has_unsettled) == ([], [f"{n}.yaml" for n in "abcde"], False)
     assert StateFiles(str(tmp_path)).load_accepted() == expected
 
 
 def test_a_few_have_files_of_their_own_at_once(state: StateFiles, tmp_path: Path) -> None:
     state.write_accepted(items("ab"))
-    assert (alone(tmp_path), state.has_batches) == (["a.yaml", "b.yaml"], False)
+    assert (alone(tmp_path), state.has_unsettled) == (["a.yaml", "b.yaml"], False)
     assert not (tmp_path / "accepted/batches").exists()
 
 
@@ -120,7 +120,7 @@ class TestOrder:
     def test_a_torn_file_of_what_a_batch_holds_is_no_damage(self, state: StateFiles, tmp_path: Path) -> None:
         """It is not flushed before the batch goes: after a power cut it may be empty."""
         state.write_accepted(items("abc"))
-        state.settle_accepted(1)
+        state.settle(1)
         (tmp_path / "accepted/Program/a.yaml").write_bytes(b"")
         assert sorted(read(tmp_path)) == ["a", "b", "c"]
         assert alone(tmp_path) == ["a.yaml"]
@@ -135,10 +135,10 @@ class TestOrder:
 
     def test_the_next_controller_goes_on_with_it(self, state: StateFiles, tmp_path: Path) -> None:
         state.write_accepted(items("abc"))
-        state.settle_accepted(2)
+        state.settle(2)
         following = StateFiles(str(tmp_path))
         following.load_accepted()
-        assert following.has_batches
+        assert following.has_unsettled
         following.write_accepted(items("abcd", 2))
         settle(following)
         assert {generation for _, generation, _ in read(tmp_path).values()} == {2}
@@ -150,11 +150,11 @@ class TestKills:
 
     STEPS: Sequence[Callable[[StateFiles], object]] = (
         lambda state: state.write_accepted(items("abcd")),
-        lambda state: state.settle_accepted(2),
+        lambda state: state.settle(2),
         lambda state: state.write_accepted([item("a", 2), item("z")]),
-        lambda state: state.settle_accepted(2),
+        lambda state: state.settle(2),
         lambda state: state.write_accepted(items("cde", 3, file="b.yaml")),
-        lambda state: state.settle_accepted(1),
+        lambda state: state.settle(1),
         lambda state: state.retire_accepted([key("c"), key("z")]),
         lambda state: state.write_accepted([item("c", uid="another")]),
         lambda state: state.forget_accepted(key("c")),
@@ -196,7 +196,7 @@ class TestKills:
                 following.load_accepted()
                 settle(following)
                 assert read(folder) == found, f"settled after a kill at call {at} ({moment})"
-                assert not following.has_batches
+                assert not following.has_unsettled
         assert at > 40, "it was killed all along"
 
 
@@ -253,7 +253,7 @@ class TestDamage:
         found, problems = state.load_accepted()
         assert found == {}
         assert "No such file or directory; it was set aside as 0000000001.jsonl.broken" in problems[0].message
-        assert not state.has_batches
+        assert not state.has_unsettled
         state.write_accepted(items("abc"))
         assert sorted(read(tmp_path)) == ["a", "b", "c"]
 
@@ -272,7 +272,7 @@ class TestRefusal:
             with pytest.raises(StateWriteFailed, match=r"0000000002\.jsonl: No space left"):
                 state.write_accepted(items("abcd", 2))
             with pytest.raises(StateWriteFailed, match=r"a\.yaml: No space left"):
-                state.settle_accepted(2)
+                state.settle(2)
             with pytest.raises(StateWriteFailed, match=r"a\.yaml: No space left"):
                 state.retire_accepted([key("b")])
         assert batches(tmp_path) == ["0000000001.jsonl"]
@@ -297,7 +297,7 @@ class TestRefusal:
         with monkeypatch.context() as patch:
             patch.setattr(files, "_sync_filesystem", refuse)
             with pytest.raises(StateWriteFailed, match="Input/output error"):
-                state.settle_accepted(100)
-        assert (batches(tmp_path), state.has_batches) == (["0000000001.jsonl"], True)
+                state.settle(100)
+        assert (batches(tmp_path), state.has_unsettled) == (["0000000001.jsonl"], True)
         settle(state)
         assert batches(tmp_path) == []

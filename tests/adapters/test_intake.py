@@ -140,17 +140,35 @@ async def test_many_are_on_disk_before_they_are_announced_and_later_in_files_of_
 ) -> None:
     folder.texts["many.yaml"] = "".join(program(f"p{number}") for number in range(60))
     await house.intake.rescan()
-    assert house.store.has_batches
+    assert house.store.has_unsettled
     assert len(house.announced) == 60
     before = dict(house.intake.objects)
     await house.start()
     assert (house.intake.objects, house.heard()) == (before, "")
-    while house.store.has_batches:
+    while house.store.has_unsettled:
         await asyncio.sleep(0)
     assert len(os.listdir(house.state_dir / "accepted/Program")) == 60
     await house.intake.close()
     await house.start()
     assert house.intake.objects == before
+
+
+async def test_many_that_are_applied_are_answered_for_before_each_has_a_file(house: House) -> None:
+    texts = [program(f"p{number}") for number in range(120)]
+    assert len(await house.apply(*texts)) == 120
+    assert len(os.listdir(house.state_dir / "incoming")) == 1
+    before = dict(house.intake.objects)
+    house.store = StateFiles(str(house.state_dir))  # as one finds it who comes after a kill
+    await house.start()
+    assert (house.intake.objects, house.heard()) == (before, "")
+    assert await house.apply(program("p7", 2)) == ["Program/p7 configured 2"]
+    while house.store.has_unsettled:
+        await asyncio.sleep(0)
+    assert len(os.listdir(house.state_dir / "manifests/Program")) == 120
+    assert os.listdir(house.state_dir / "incoming") == []
+    await house.start()
+    assert house.in_force()["p7"] == 2
+    assert house.heard() == ""
 
 
 async def test_apply_creates_configures_and_leaves_unchanged(house: House) -> None:

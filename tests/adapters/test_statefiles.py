@@ -14,6 +14,7 @@ from reconciler.adapters.statefiles.events import EventLog
 from reconciler.model.identity import Key
 from reconciler.model.objects import Accepted, Declaration, Inventory, SetChange, StateWriteFailed
 from reconciler.model.overrides import Overrides
+from support.mortality import MOMENTS, fated
 
 WEB = Key("Program", "web")
 
@@ -182,6 +183,59 @@ class TestApply:
         inventories, objects, _ = state.load_applied()
         assert sorted(key.name for key in objects["default"]) == ["cron", "mail"]
         assert sorted(key.name for key in inventories["default"].members) == ["cron", "mail"]
+
+    def test_it_is_carried_over_a_little_at_a_time_and_in_order(self, state: StateFiles, tmp_path: Path) -> None:
+        state.commit_incoming(applied("a", "b", "c"))
+        state.commit_incoming(applied("d", removed=("a",), members=("b", "c", "d")))
+        assert state.has_unsettled
+        assert state.settle(2)
+        assert sorted(os.listdir(tmp_path / "manifests/Program")) == ["a.yaml", "b.yaml"]
+        assert len(os.listdir(tmp_path / "incoming")) == 2
+        while state.settle(2):
+            pass
+        assert not state.has_unsettled
+        assert os.listdir(tmp_path / "incoming") == []
+        assert [key.name for key in state.load_applied()[1]["default"]] == ["b", "c", "d"]
+
+    def test_what_is_carried_over_at_once_meanwhile_is_not_begun_again(self, state: StateFiles) -> None:
+        state.commit_incoming(applied("a", "b", "c"))
+        state.settle(1)
+        state.commit_incoming(applied(removed=("a",), members=("b", "c")))
+        state.replay_incoming()
+        assert not state.has_unsettled
+        assert not state.settle(1)
+        assert [key.name for key in state.load_applied()[1]["default"]] == ["b", "c"]
+
+    def test_killed_anywhere_on_its_way_it_is_carried_over_by_the_next(self, tmp_path: Path) -> None:
+        at, lived = 0, False
+        while not lived:
+            at += 1
+            for moment in MOMENTS:
+                folder = tmp_path / f"{at}-{moment}"
+                state = StateFiles(str(folder))
+                state.commit_incoming(applied("a", "b", "c"))
+                state.commit_incoming(applied("d", removed=("a",), members=("b", "c", "d")))
+                with fated(at, moment) as fate:
+                    while state.settle(2):
+                        pass
+                lived = not fate.struck
+                following = StateFiles(str(folder))
+                assert following.replay_incoming() == []
+                inventories, objects, problems = following.load_applied()
+                assert [key.name for key in objects["default"]] == ["b", "c", "d"], f"killed at {at} ({moment})"
+                assert [key.name for key in inventories["default"].members] == ["b", "c", "d"]
+                assert (problems, os.listdir(folder / "incoming")) == ([], [])
+        assert at > 10, "it was killed all along"
+
+    def test_one_that_is_damaged_since_is_told_and_the_next_goes_on(self, state: StateFiles, tmp_path: Path) -> None:
+        state.commit_incoming(applied("a"))
+        state.commit_incoming(applied("b"))
+        (tmp_path / "incoming/0000000001.json").write_text("{}")
+        with pytest.raises(StateWriteFailed, match="set aside"):
+            state.settle(10)
+        while state.settle(10):
+            pass
+        assert list(state.load_applied()[1]["default"]) == [Key("Program", "b")]
 
     def test_a_damaged_change_is_set_aside_and_the_next_goes_on(self, state: StateFiles, tmp_path: Path) -> None:
         (tmp_path / "incoming").mkdir()

@@ -19,10 +19,10 @@ class Store:
         self.lock = asyncio.Lock()
 
     @property
-    def has_batches(self) -> bool:
+    def has_unsettled(self) -> bool:
         return self.left > 0
 
-    def settle_accepted(self, most: int) -> bool:
+    def settle(self, most: int) -> bool:
         assert self.lock.locked(), "nobody else writes meanwhile"
         if self.refuses:
             raise self.refuses.pop()
@@ -101,7 +101,7 @@ async def test_a_disk_that_refuses_is_told_once_and_asked_again(caplog: pytest.L
         await until_done(work)
     assert store.portions == [1]
     assert [record.message for record in caplog.records] == [
-        "what was accepted stays in a batch for now: cannot write /s/a.yaml: full"
+        "what came at once has no files of its own yet: cannot write /s/a.yaml: full"
     ]
 
 
@@ -109,14 +109,14 @@ async def test_who_leaves_finishes_the_portion_that_was_begun(monkeypatch: pytes
     store = Store(3 * PORTION)
     work = Tidying(store, store.lock)
     loop, begun, go_on = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
-    real = store.settle_accepted
+    real = store.settle
 
     def slowly(most: int) -> bool:
         loop.call_soon_threadsafe(begun.set)
         asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(30)
         return real(most)
 
-    monkeypatch.setattr(store, "settle_accepted", slowly)
+    monkeypatch.setattr(store, "settle", slowly)
     work.begin()
     await begun.wait()
     assert work.holds_lock

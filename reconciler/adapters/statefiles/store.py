@@ -8,14 +8,14 @@ read back is read as JSON.
 Blocking; bulk calls belong into a thread (one writer per folder at a time).
 """
 
-import json
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from reconciler.adapters.statefiles.accepted import AcceptedFiles
 from reconciler.adapters.statefiles.events import EventLog
-from reconciler.adapters.statefiles.files import flush, read_json, remove, replace_all, replace_quickly
+from reconciler.adapters.statefiles.files import read_json, remove, replace_all, replace_quickly
+from reconciler.adapters.statefiles.incoming import IncomingFiles
 from reconciler.adapters.statefiles.layout import (
     API_VERSION,
     ENDING,
@@ -23,7 +23,6 @@ from reconciler.adapters.statefiles.layout import (
     json_lines,
     key_of,
     names_in,
-    object_document,
     path_of,
 )
 from reconciler.model.emit import to_yaml
@@ -40,6 +39,7 @@ class StateFiles:
     def __init__(self, state_dir: str) -> None:
         self._root = state_dir
         self._accepted = AcceptedFiles(os.path.join(state_dir, "accepted"))
+        self._incoming = IncomingFiles(state_dir)
         self._status_written: dict[Key, str] = {}
         self._events = EventLog(os.path.join(state_dir, "events.jsonl"))
 
@@ -48,15 +48,6 @@ class StateFiles:
     def write_accepted(self, items: Sequence[Accepted]) -> None:
         """Put these in place, durably: all of them or, when the disk refuses, none."""
         self._accepted.write(items)
-
-    @property
-    def has_batches(self) -> bool:
-        """Whether some of it is written together, and not yet in files of its own."""
-        return self._accepted.has_batches
-
-    def settle_accepted(self, most: int) -> bool:
-        """Give files of their own to so many of those that were written together; whether there are more."""
-        return self._accepted.settle(most)
 
     def load_accepted(self) -> tuple[dict[Key, Accepted], list[Problem]]:
         """All that is in force, and what could not be read."""
@@ -74,34 +65,26 @@ class StateFiles:
         """Its last process is gone."""
         self._accepted.forget(key)
 
+    # what was written at once, and is to have files of its own
+
+    @property
+    def has_unsettled(self) -> bool:
+        """Whether there is something of that."""
+        return self._accepted.has_batches or self._incoming.waits
+
+    def settle(self, most: int) -> bool:
+        """Give files of their own to so many objects that were accepted or applied together; whether there are more."""
+        return self._accepted.settle(most) or self._incoming.settle(most)
+
     # incoming/: the commit point of an apply; manifests/ and applysets/: what it becomes
 
     def commit_incoming(self, change: SetChange) -> None:
         """Write down a whole change of applied sets: from here on it will happen, whatever happens."""
-        folder = self._folder("incoming")
-        numbers = [int(os.path.basename(path).removesuffix(".json")) for path in self._files("incoming", ".json")]
-        path = os.path.join(folder, f"{max(numbers, default=0) + 1:010d}.json")
-        replace_all([(path, json.dumps(change.as_document()))])
+        self._incoming.commit(change)
 
     def replay_incoming(self) -> list[Problem]:
         """Carry over to manifests/ and applysets/ what was committed, by this controller or an earlier one."""
-        problems: list[Problem] = []
-        for path in self._files("incoming", ".json"):
-            # A change is whole by construction (rename after fsync): what cannot be read is not one of ours.
-            change = read_json(path, SetChange.from_document, problems)
-            if change is not None:
-                self._explode(change)
-                remove(path)
-        return problems
-
-    def _explode(self, change: SetChange) -> None:
-        """Every step may be repeated."""
-        texts = [(self._path("manifests", i.kind, i.name), _stored_text(change.applyset, i)) for i in change.stored]
-        texts += [(self._path("applysets", "", i.applyset), _inventory_text(i)) for i in change.inventories]
-        replace_all(texts)
-        for key in change.removed:
-            remove(self._path("manifests", *key))
-        flush({self._folder("manifests", key.kind) for key in change.removed})
+        return self._incoming.replay()
 
     def load_applied(self) -> tuple[dict[str, Inventory], dict[str, dict[Key, Declaration]], list[Problem]]:
         """Inventories and stored objects by applied set, and what could not be read."""
@@ -217,10 +200,6 @@ class StateFiles:
         return files_in(self._folder(room), ending)
 
 
-def _stored_text(applyset: str, item: Declaration) -> str:
-    return json_lines(object_document(item, source={"applyset": applyset, "line": item.line}))
-
-
 def _stored_from(document: Any) -> tuple[str, Declaration]:
     metadata, source = document["metadata"], document["metadata"]["source"]
     return str(source["applyset"]), Declaration(
@@ -231,12 +210,6 @@ def _stored_from(document: Any) -> tuple[str, Declaration]:
         annotations=dict(metadata["annotations"]),
         line=int(source["line"]),
     )
-
-
-def _inventory_text(inventory: Inventory) -> str:
-    members = [list(key) for key in inventory.members]
-    head = {"apiVersion": API_VERSION, "kind": "ApplySet", "metadata": {"name": inventory.applyset}}
-    return json_lines({**head, "spec": {"members": members, "origin": list(inventory.origin)}})
 
 
 def _inventory_from(document: Any) -> Inventory:
