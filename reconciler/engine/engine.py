@@ -33,7 +33,7 @@ from reconciler.ports import Clock, Scheduling
 
 POLL_SECONDS = 1.0
 QUIET_SECONDS = 2.0
-FORETOLD_AT_ONCE = 20  # others have their turn in between
+FORETOLD_AT_ONCE, MERGED_AT_ONCE = 20, 500  # others have their turn in between
 
 log = logging.getLogger("reconciler")
 
@@ -197,14 +197,18 @@ class Engine:
                 await asyncio.sleep(0)
             foretold[change.after.key if isinstance(change, Accept) else change.before.key] = self._foretell(change)
         answer = prepared.as_answer()
-        more = self._conditions.warnings(prepared, self._programs.effective)
-        answer["warnings"] += [warning.as_dict() for warning in more]
-        for result in answer["results"]:
+        answer["warnings"] += await asyncio.to_thread(self._warnings, prepared)
+        for number, result in enumerate(answer["results"]):
+            if number % MERGED_AT_ONCE == MERGED_AT_ONCE - 1:
+                await asyncio.sleep(0)
             effect = foretold.get(Key(result["kind"], result["name"]), NO_EFFECT)
             controlled = self._programs.by_name.get(result["name"]) if result["kind"] == KIND else None
             overridden = "; ".join(controlled.overrides.texts()) if controlled else ""
             result.update(effect=effect.text, change=effect.change, fields=list(effect.fields), overridden=overridden)
         return answer
+
+    def _warnings(self, prepared: Prepared) -> list[dict[str, Any]]:
+        return [warning.as_dict() for warning in self._conditions.warnings(prepared, self._programs.effective)]
 
     def _foretell(self, change: Accept | Remove) -> Effect:
         subject = change.after if isinstance(change, Accept) else change.before

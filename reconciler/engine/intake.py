@@ -165,14 +165,24 @@ class Intake:
     async def _settle(
         self, confirmed: Collection[str] = frozenset(), preferred: Mapping[Key, str] | None = None
     ) -> None:
-        arguments = (self.objects, list(self._scans.values()), self._set_scans(), confirmed, preferred)
-        await self._carry_out(await self._off_loop(settle, *arguments))
+        scans = list(self._scans.values())
+        await self._carry_out(await self._off_loop(self._decided, self.objects, scans, confirmed, preferred))
         advice = (said for scan in self._scans.values() for reading in scan.files.values() for said in reading.advice)
         self._news.tell([*self.problems(), *advice], self._standing)
 
+    def _decided(
+        self,
+        objects: Mapping[Key, Accepted],
+        scans: Sequence[Scan],
+        confirmed: Collection[str],
+        preferred: Mapping[Key, str] | None,
+    ) -> tuple[Change, ...]:
+        return settle(objects, scans, self._set_scans(), confirmed, preferred)
+
     async def _off_loop(self, decide: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
         """Decide in a thread when there is much to look at. What it looks at is replaced, never changed in place."""
-        if len(self.objects) + sum(len(scan.files) for scan in self._scans.values()) > OFF_LOOP:
+        files = sum(len(scan.files) for scan in self._scans.values())
+        if len(self.objects) + files + sum(map(len, self._stored.values())) > OFF_LOOP:
             return await asyncio.to_thread(decide, *arguments, **options)
         return decide(*arguments, **options)
 
@@ -343,7 +353,7 @@ class Intake:
             await asyncio.to_thread(self._store.commit_incoming, change)
         except StateWriteFailed as error:
             raise ApiError(507, 1, "StateWriteFailed", f"nothing was applied: {error}") from error
-        self._stored = carried_over(change, self._stored)
+        self._stored = await asyncio.to_thread(carried_over, change, self._stored)
         self._inventories = {**self._inventories, **{each.applyset: each for each in change.inventories}}
         if len(change.stored) >= MANY_STORED:
             return  # it has happened; what it becomes on disk is left to `tidying`

@@ -34,14 +34,27 @@ def text_answer(text: str, status: int = 200) -> Response:
 
 async def list_answer(items: Iterable[Any], **more: Any) -> Response:
     """A list, made and encoded in slices."""
+    fields = b"".join(b',"%s":%s' % (key.encode(), encoded(value)) for key, value in more.items())
+    body = b'{"items":%s%s}\n' % (await _list(items), fields)
+    return Response(body=body, content_type="application/json", headers=HEADERS)
+
+
+async def long_answer(value: Mapping[str, Any]) -> Response:
+    """A value whose lists may be long, encoded in slices."""
+    fields = [
+        b'"%s":%s' % (key.encode(), await _list(part) if isinstance(part, list) else encoded(part))
+        for key, part in value.items()
+    ]
+    return Response(body=b"{%s}\n" % b",".join(fields), content_type="application/json", headers=HEADERS)
+
+
+async def _list(items: Iterable[Any]) -> bytes:
     pieces: list[bytes] = []
     source = iter(items)
     while part := list(islice(source, LINE_ITEMS)):
         pieces.append(encoded(part)[1:-1])
         await asyncio.sleep(0)
-    fields = b"".join(b',"%s":%s' % (key.encode(), encoded(value)) for key, value in more.items())
-    body = b'{"items":[%s]%s}\n' % (b",".join(pieces), fields)
-    return Response(body=body, content_type="application/json", headers=HEADERS)
+    return b"[%s]" % b",".join(pieces)
 
 
 def error_value(error: ApiError) -> Json:

@@ -9,7 +9,7 @@ from typing import Any
 
 from reconciler.model.problems import ApiError
 from reconciler.server.access import user_name
-from reconciler.server.answers import Json, json_answer, list_answer, text_answer
+from reconciler.server.answers import Json, json_answer, list_answer, long_answer, text_answer
 from reconciler.server.calls import Call
 from reconciler.server.httpstack import StreamResponse
 from reconciler.server.logs import Asked, meant, note_headers, notes
@@ -124,11 +124,11 @@ class Handlers(QueueHandlers):
 
     async def apply(self, call: Call) -> StreamResponse:
         """Take manifests."""
-        return json_answer(await self.finished(self.engine.apply(call.body, dry_run=call.is_dry_run)))
+        return await long_answer(await self.finished(self.engine.apply(call.body, dry_run=call.is_dry_run)))
 
     async def diff(self, call: Call) -> StreamResponse:
         """Foretell what `apply` would do."""
-        return json_answer(await self.finished(self.engine.diff(call.body)))
+        return await long_answer(await self.finished(self.engine.diff(call.body)))
 
     async def delete(self, call: Call) -> StreamResponse:
         """Delete what was applied."""

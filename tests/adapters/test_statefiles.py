@@ -228,14 +228,15 @@ class TestApply:
         assert at > 10, "it was killed all along"
 
     def test_one_that_is_damaged_since_is_told_and_the_next_goes_on(self, state: StateFiles, tmp_path: Path) -> None:
-        state.commit_incoming(applied("a"))
-        state.commit_incoming(applied("b"))
-        (tmp_path / "incoming/0000000001.json").write_text("{}")
+        for name in "abc":
+            state.commit_incoming(applied(name))
+        (tmp_path / "incoming/0000000002.json").write_text("{}")
+        state.settle(10)
         with pytest.raises(StateWriteFailed, match="set aside"):
             state.settle(10)
         while state.settle(10):
             pass
-        assert list(state.load_applied()[1]["default"]) == [Key("Program", "b")]
+        assert list(state.load_applied()[1]["default"]) == [Key("Program", "a"), Key("Program", "c")]
 
     def test_a_damaged_change_is_set_aside_and_the_next_goes_on(self, state: StateFiles, tmp_path: Path) -> None:
         (tmp_path / "incoming").mkdir()

@@ -36,7 +36,9 @@ class IncomingFiles:
         """Write down a whole change: from here on it will happen."""
         numbers = [int(os.path.basename(path).removesuffix(CHANGE)) for path in files_in(self._folder, CHANGE)]
         path = os.path.join(self._folder, f"{max(numbers, default=0) + 1:010d}{CHANGE}")
-        replace_all([(path, json.dumps(change.as_document()))])
+        replace_all([(path, _change_text(change))])
+        if not self.waits:
+            self._begun = path, change, 0
         self.waits = True
 
     def replay(self) -> list[Problem]:
@@ -99,6 +101,13 @@ class IncomingFiles:
     def _inventories(self, change: SetChange) -> list[tuple[str, str]]:
         room = self._room("applysets")
         return [(path_of(room, "", each.applyset), _inventory_text(each)) for each in change.inventories]
+
+
+def _change_text(change: SetChange) -> str:
+    """JSON, made of pieces: to encode thousands of objects in one call would hold up whoever else wants to compute."""
+    document = change.as_document()
+    stored = ",\n".join(map(json.dumps, document.pop("stored")))
+    return f'{json.dumps(document)[:-1]}, "stored": [\n{stored}\n]}}'
 
 
 def _stored_text(applyset: str, item: Declaration) -> str:
