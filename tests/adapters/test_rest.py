@@ -613,7 +613,7 @@ def test_one_connection_too_many_is_told_so_and_there_is_room_again_when_another
 def test_who_does_not_finish_his_first_request_loses_his_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: bytes
 ) -> None:
-    monkeypatch.setattr(rest, "HEAD_SECONDS", 0.1)
+    monkeypatch.setattr(rest, "HEAD_SECONDS", 0.5)
     with serving(tmp_path, FakeEngine, most_connections=1) as served:
         with served.raw() as slow:
             slow.sendall(said)
@@ -624,7 +624,7 @@ def test_who_does_not_finish_his_first_request_loses_his_place(
             for _ in range(3):
                 quick.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
                 assert quick.recv(1000).startswith(b"HTTP/1.1 200")
-            quick.settimeout(0.3)
+            quick.settimeout(0.8)
             with pytest.raises(TimeoutError):
                 quick.recv(1000)  # who has asked may keep his connection
 
