@@ -138,9 +138,11 @@ async def test_a_new_controller_knows_what_is_in_force_and_announces_nothing(hou
 async def test_many_are_on_disk_before_they_are_announced_and_later_in_files_of_their_own(
     house: House, folder: Folder
 ) -> None:
+    house.intake.tidying.is_busy = lambda: True
     folder.texts["many.yaml"] = "".join(program(f"p{number}") for number in range(60))
     await house.intake.rescan()
     assert house.store.has_unsettled
+    await house.intake.close()
     assert len(house.announced) == 60
     before = dict(house.intake.objects)
     await house.start()
@@ -154,10 +156,12 @@ async def test_many_are_on_disk_before_they_are_announced_and_later_in_files_of_
 
 
 async def test_many_that_are_applied_are_answered_for_before_each_has_a_file(house: House) -> None:
+    house.intake.tidying.is_busy = lambda: True
     texts = [program(f"p{number}") for number in range(120)]
     assert len(await house.apply(*texts)) == 120
     assert len(os.listdir(house.state_dir / "incoming")) == 1
     before = dict(house.intake.objects)
+    await house.intake.close()
     house.store = StateFiles(str(house.state_dir))  # as one finds it who comes after a kill
     await house.start()
     assert (house.intake.objects, house.heard()) == (before, "")
