@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -62,12 +62,14 @@ class Proc(NamedTuple):
 
 
 def eventually(condition: Callable[[], T], what: str = "", *, within: float = PATIENCE_SECONDS) -> T:
-    """Wait until the condition is truthy; its value."""
+    """Wait until the condition is truthy; its value. A file that it looks into and that is not there yet is a no."""
     deadline = time.monotonic() + within
-    while not (found := condition()):
+    while True:
+        with suppress(FileNotFoundError):
+            if found := condition():
+                return found
         assert time.monotonic() < deadline, f"in vain for {within:g} s: {what or condition}"
         time.sleep(LOOK_SECONDS)
-    return found
 
 
 def always(condition: Callable[[], object], seconds: float, what: str = "") -> None:
