@@ -148,7 +148,7 @@ class App:
     # --- starting -----------------------------------------------------------------------------------------------------
 
     def _build(self, config: Config, boot_limits: dict[str, tuple[int, int]]) -> None:
-        state_dir, safe_mode = self._options.state_dir, self._options.safe_mode
+        state_dir, safe_mode, link = self._options.state_dir, self._options.safe_mode, self._link
         self._clock = clock = BootClock()
         self._store = store = StateFiles(state_dir)
         self._journal = journal = SegmentJournal(os.path.join(state_dir, "run", "journal"), JOURNAL_BYTES)
@@ -156,7 +156,6 @@ class App:
         self._table = table = LinuxProcessTable(
             clock, subreaper_pid=os.getppid(), boot_limits=boot_limits, most=most_processes(), mounts=mounts
         )
-        link = self._link
         self._sink = sink = PumpSink(os.path.join(state_dir, "run"), link.hold, link.release, link.sync)
         scheduling = Scheduling(self._loop.call_soon, self._loop.call_later)
         surroundings = Surroundings(base_path=self._options.base_path, mounts=mounts)
@@ -173,6 +172,8 @@ class App:
             lambda key: os.urandom(8).hex(),
             wall=clock.wall,
             read=not safe_mode,
+            is_busy=loop.is_busy,
+            sparing=sparing,
         )
         conditions = Conditions(
             self._intake,
@@ -183,8 +184,8 @@ class App:
             daemon=self._daemon,
         )
         chores = Chores(clock, scheduling.later, lambda: loop.is_busy() or self._intake.is_settling)
-        publisher = self._publisher = Publisher(clock, store, builder, conditions.of, scheduling.later, chores)
-        loop.publisher, self._intake.tidying.is_busy, self._intake.sparing = publisher, loop.is_busy, sparing
+        publisher = Publisher(clock, store, builder, conditions.of, scheduling.later, chores)
+        loop.publisher = self._publisher = publisher
         in_loop = self._loop.call_soon_threadsafe
         choosing = Choosing(scheduling, builder, WorkLogThreads(in_loop))
         loop.suspects = suspects = SuspectFiles(os.path.join(state_dir, "run"), careful=safe_mode)

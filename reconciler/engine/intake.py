@@ -87,14 +87,16 @@ class Intake:
         *,
         wall: Callable[[], float] = lambda: 0.0,
         read: bool = True,
+        is_busy: Callable[[], bool] = lambda: False,
+        sparing: Callable[[int], AbstractContextManager[object]] = lambda changes: nullcontext(),
     ) -> None:
         """`directories` in the order of `-f`. `read` False (safe mode): they are not, what is in force stays so.
 
-        `wall` is the wall clock, for the date of a new object.
+        `wall` is the wall clock, for the date of a new object. What nobody waits for is left while others are busy, as
+        `is_busy` says. `sparing` is entered around the announcement of so many changes.
         """
-        self._wall = wall
-        self._store, self._parse_many = store, parse_many
-        self._uid_factory, self._announce = uid_factory, announce
+        self._store, self._parse_many, self._announce = store, parse_many, announce
+        self._uid_factory, self._wall, self._sparing = uid_factory, wall, sparing
         self._directories = {directory.home: directory for directory in directories} if read else {}
         # Until its first scan a home says nothing about absence.
         self._scans = {each.home: Scan(each.home, present=False, tentative=True) for each in directories}
@@ -109,9 +111,7 @@ class Intake:
         self._said: dict[Key, list[Condition]] = {}  # what `_standing` says about each object
         self._news = News()
         self._settling = asyncio.Lock()
-        self.tidying = Tidying(store, self._settling)
-        self.sparing: Callable[[int], AbstractContextManager[object]] = lambda changes: nullcontext()
-        """Around the announcement of so many changes."""
+        self.tidying = Tidying(store, self._settling, is_busy)
         self._begun: set[asyncio.Task[Any]] = set()
 
     # --- starting and ending ------------------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ class Intake:
             self._standing, self._said = standing, conditions_by_key(standing)
         # Ten thousand are announced by portions: whoever listens shall not hold up the loop. And not before all are
         # written: a thread that writes while this one decides waits for the interpreter after each call of the kernel.
-        with self.sparing(len(done)):
+        with self._sparing(len(done)):
             for start in range(0, len(done), PORTION):
                 self._tell(done[start : start + PORTION])
                 await asyncio.sleep(0)

@@ -31,10 +31,9 @@ class BatchStore(Protocol):
 class Tidying:
     """Works on what one store has of that, as long as there is any. `is_busy`: others go first."""
 
-    def __init__(self, store: BatchStore, lock: asyncio.Lock) -> None:
-        self._store, self._lock = store, lock
+    def __init__(self, store: BatchStore, lock: asyncio.Lock, is_busy: Callable[[], bool] = lambda: False) -> None:
+        self._store, self._lock, self.is_busy = store, lock, is_busy
         self._task: asyncio.Task[None] | None = None
-        self.is_busy: Callable[[], bool] = lambda: False
         self.holds_lock = False
         self._closed = False
 
