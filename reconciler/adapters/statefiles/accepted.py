@@ -10,7 +10,15 @@ from typing import Any
 
 from reconciler.adapters.statefiles.batches import Batches
 from reconciler.adapters.statefiles.files import flush, read_json, remove, replace_all
-from reconciler.adapters.statefiles.layout import ENDING, files_in, json_lines, key_of, object_document, path_of
+from reconciler.adapters.statefiles.layout import (
+    ENDING,
+    files_in,
+    json_lines,
+    key_of,
+    object_document,
+    object_fields,
+    path_of,
+)
 from reconciler.model.identity import Key
 from reconciler.model.objects import Accepted
 from reconciler.model.problems import Problem
@@ -97,16 +105,11 @@ def _document(item: Accepted) -> dict[str, Any]:
 def _from_document(document: Any) -> Accepted:
     metadata, source = document["metadata"], document["metadata"]["source"]
     return Accepted(
-        kind=str(document["kind"]),
-        name=str(metadata["name"]),
+        **object_fields(document),
         uid=str(metadata["uid"]),
         generation=int(metadata["generation"]),
-        canonical=document["spec"],
-        labels=dict(metadata["labels"]),
-        annotations=dict(metadata["annotations"]),
         home=str(source["home"]),
         file=str(source["file"]),
-        line=int(source["line"]),
         suspect=bool(source["suspect"]),
         created_at=float(metadata.get("createdAt", 0.0)),
     )

@@ -8,6 +8,7 @@ in the middle leaves it to the next one.
 import json
 import os
 from collections.abc import Sequence
+from typing import Any
 
 from reconciler.adapters.statefiles.files import flush, read_json, remove, replace_all, replace_each_quickly, sync_all
 from reconciler.adapters.statefiles.layout import (
@@ -15,8 +16,10 @@ from reconciler.adapters.statefiles.layout import (
     files_in,
     json_lines,
     object_document,
+    object_fields,
     path_of,
 )
+from reconciler.model.identity import Key
 from reconciler.model.objects import Declaration, Inventory, SetChange, StateWriteFailed
 from reconciler.model.problems import Problem
 
@@ -53,6 +56,21 @@ class IncomingFiles:
                 self._finish(path, change)
         self.waits = False
         return problems
+
+    def load_applied(self) -> tuple[dict[str, Inventory], dict[str, dict[Key, Declaration]], list[Problem]]:
+        """Inventories and stored objects by applied set, and what could not be read."""
+        problems: list[Problem] = []
+        inventories: dict[str, Inventory] = {}
+        for path in files_in(self._room("applysets")):
+            inventory = read_json(path, _inventory_from, problems)
+            if inventory is not None:
+                inventories[inventory.applyset] = inventory
+        stored: dict[str, dict[Key, Declaration]] = {}
+        for path in files_in(self._room("manifests")):
+            found = read_json(path, _stored_from, problems)
+            if found is not None:
+                stored.setdefault(found[0], {})[Key(found[1].kind, found[1].name)] = found[1]
+        return inventories, stored, problems
 
     def settle(self, most: int) -> bool:
         """Carry over so many objects of the oldest change; whether there is more to do."""
@@ -118,3 +136,13 @@ def _inventory_text(inventory: Inventory) -> str:
     members = [list(key) for key in inventory.members]
     head = {"apiVersion": API_VERSION, "kind": "ApplySet", "metadata": {"name": inventory.applyset}}
     return json_lines({**head, "spec": {"members": members, "origin": list(inventory.origin)}})
+
+
+def _stored_from(document: Any) -> tuple[str, Declaration]:
+    return str(document["metadata"]["source"]["applyset"]), Declaration(**object_fields(document))
+
+
+def _inventory_from(document: Any) -> Inventory:
+    spec = document["spec"]
+    members = tuple(Key(str(kind), str(name)) for kind, name in spec["members"])
+    return Inventory(str(document["metadata"]["name"]), members, tuple(map(str, spec["origin"])))

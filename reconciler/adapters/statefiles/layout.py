@@ -55,3 +55,16 @@ def object_document(item: Accepted | Declaration, **metadata: Any) -> dict[str, 
     """An object as JSON values."""
     head = {"name": item.name, "labels": dict(item.labels), "annotations": dict(item.annotations), **metadata}
     return {"apiVersion": API_VERSION, "kind": item.kind, "metadata": head, "spec": dict(item.canonical)}
+
+
+def object_fields(document: Any) -> dict[str, Any]:
+    """What `object_document` put down, as the fields that both kinds of object have."""
+    metadata = document["metadata"]
+    return {
+        "kind": str(document["kind"]),
+        "name": str(metadata["name"]),
+        "canonical": document["spec"],
+        "labels": dict(metadata["labels"]),
+        "annotations": dict(metadata["annotations"]),
+        "line": int(metadata["source"]["line"]),
+    }

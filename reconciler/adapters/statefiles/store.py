@@ -88,18 +88,7 @@ class StateFiles:
 
     def load_applied(self) -> tuple[dict[str, Inventory], dict[str, dict[Key, Declaration]], list[Problem]]:
         """Inventories and stored objects by applied set, and what could not be read."""
-        problems: list[Problem] = []
-        inventories: dict[str, Inventory] = {}
-        for path in self._files("applysets", ".yaml"):
-            inventory = read_json(path, _inventory_from, problems)
-            if inventory is not None:
-                inventories[inventory.applyset] = inventory
-        stored: dict[str, dict[Key, Declaration]] = {}
-        for path in self._files("manifests", ".yaml"):
-            found = read_json(path, _stored_from, problems)
-            if found is not None:
-                stored.setdefault(found[0], {})[Key(found[1].kind, found[1].name)] = found[1]
-        return inventories, stored, problems
+        return self._incoming.load_applied()
 
     # overrides/ and history/: written for the engine, which gives the content its meaning
 
@@ -198,21 +187,3 @@ class StateFiles:
 
     def _files(self, room: str, ending: str = ENDING) -> Iterator[str]:
         return files_in(self._folder(room), ending)
-
-
-def _stored_from(document: Any) -> tuple[str, Declaration]:
-    metadata, source = document["metadata"], document["metadata"]["source"]
-    return str(source["applyset"]), Declaration(
-        kind=str(document["kind"]),
-        name=str(metadata["name"]),
-        canonical=document["spec"],
-        labels=dict(metadata["labels"]),
-        annotations=dict(metadata["annotations"]),
-        line=int(source["line"]),
-    )
-
-
-def _inventory_from(document: Any) -> Inventory:
-    spec = document["spec"]
-    members = tuple(Key(str(kind), str(name)) for kind, name in spec["members"])
-    return Inventory(str(document["metadata"]["name"]), members, tuple(map(str, spec["origin"])))
